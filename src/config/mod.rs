@@ -1,0 +1,5 @@
+//! Settings.
+mod epsilon;
+mod settings;
+pub use epsilon::Epsilon;
+pub use settings::*;

@@ -1,0 +1,107 @@
+//! The resolved settings, one struct per section of `configs/default.toml`, where each key is explained.
+
+use serde::{Deserialize, Serialize};
+
+use super::epsilon::Epsilon;
+
+macro_rules! settings {
+    ($($(#[$meta:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(missing_docs, reason = "each key is explained in configs/default.toml")]
+        pub struct $name { $(pub $field: $kind),* }
+    )*};
+}
+
+macro_rules! choice {
+    ($($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal),* $(,)? })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[expect(missing_docs, reason = "each choice is explained in configs/default.toml")]
+        pub enum $name { $(#[serde(rename = $text)] $variant),* }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $text),* })
+            }
+        }
+    )*};
+}
+
+choice! {
+    /// How often each class is drawn in training.
+    Balance { None = "none", Classes = "classes" }
+    /// A network that can be attacked and trained; the text is timm's name where timm has it.
+    Architecture {
+        TfEfficientnetLite0 = "tf_efficientnet_lite0",
+        Resnet18 = "resnet18",
+        Resnet50 = "resnet50",
+        HardySmall = "hardy_small",
+    }
+    /// How a photo becomes a square.
+    Resize { Squash = "squash", Crop = "crop" }
+    /// Where adversarial training starts from.
+    Start { Baseline = "baseline", Weights = "weights" }
+    /// The course of the learning rate.
+    Schedule { OneCycle = "one-cycle", Cosine = "cosine" }
+    /// What training minimises.
+    Loss { Adversarial = "adversarial", Mix = "mix", Trades = "trades" }
+    /// How replicas become one checkpoint.
+    Outer { Average = "average", Nesterov = "nesterov" }
+    /// The training adversary.
+    Adversary { Fgsm = "fgsm", RsFgsm = "rs-fgsm", NFgsm = "n-fgsm", Pgd = "pgd" }
+    /// When the training adversary's images are made.
+    Freshness { Once = "once", Round = "round", Step = "step" }
+}
+
+settings! {
+    /// Who the job is.
+    JobSettings { name: String, seed: u64, threads_per_task: usize }
+    /// How photos become shards.
+    DataSettings {
+        val_fraction: f64, test_fraction: f64, held_fraction: f64, shard_images: usize, stored_side: u32,
+        max_pixels: u64, max_file_bytes: u64, quarantine_limit: f64, near_duplicate_bits: u32, balance: Balance,
+    }
+    /// The network.
+    ModelSettings {
+        architecture: Architecture, weights: String, input_size: u32, resize: Resize, device: String, bf16: bool,
+    }
+    /// The random views of training.
+    AugmentSettings { flip: bool, crop_min_area: f64, crop_max_aspect: f64, rotation: f64, jitter: f64 }
+    /// The undefended model.
+    BaselineSettings { rounds: u32, rate: f64 }
+    /// Adversarial training.
+    TrainSettings {
+        start: Start, rounds: u32, steps_per_round: u32, replicas: u32, batch: usize, rate: f64, head_rate: f64,
+        schedule: Schedule, warmup: f64, weight_decay: f64, clip_norm: f64, label_smoothing: f64, ema: f64,
+        loss: Loss, clean_weight: f64, trades_beta: f64, patience: u32, outer: Outer, outer_rate: f64,
+        outer_momentum: f64,
+    }
+    /// What training defends against.
+    AdversarySettings {
+        method: Adversary, epsilon: Epsilon, step: f64, noise: f64, steps: u32, ramp_start: f64, ramp_end: f64,
+        freshness: Freshness,
+    }
+    /// The watch for catastrophic overfitting.
+    GuardSettings {
+        enabled: bool, steps: u32, images: usize, drop: f64, gap: f64, rollbacks: u32, soften: f64,
+    }
+    /// What is measured at the end.
+    EvaluateSettings {
+        attacks: Vec<String>, epsilons: Vec<Epsilon>, batch: usize, static_epsilon: Epsilon, keep_images: bool,
+        examples: usize,
+    }
+    /// The message queue.
+    QueueSettings { url: String, delivery_limit: u32 }
+    /// The object store.
+    StoreSettings { url: String, endpoint: String, region: String }
+    /// The workers of this process.
+    WorkerSettings { count: usize, cache: String }
+    /// Everything.
+    Settings {
+        job: JobSettings, data: DataSettings, model: ModelSettings, augment: AugmentSettings,
+        baseline: BaselineSettings, train: TrainSettings, adversary: AdversarySettings, guard: GuardSettings,
+        evaluate: EvaluateSettings, queue: QueueSettings, store: StoreSettings, worker: WorkerSettings,
+    }
+}

@@ -1,0 +1,28 @@
+//! Hardy makes image classifiers robust: a distributed batch job that attacks a data set, trains on
+//! the attacks and proves what the model withstands.
+//!
+//! - [`cli`]: the commands. Nothing of the domain.
+//! - [`config`]: layers of settings, checked once.
+//! - [`coordinator`]: the job as a program of stages; its log, its recovery.
+//! - [`worker`]: receives a task, fetches, computes, stores, reports, acknowledges.
+//! - [`task`]: the messages between the two.
+//! - [`queue`] and [`store`]: the two seams to the outside, both in bytes.
+//! - [`dataset`]: photos, shards, random views, synthetic flowers.
+//! - [`model`]: networks and their weights.
+//! - [`attack`]: adversarial images, pure tensor to tensor.
+//! - [`train`]: the adversarial training loop.
+//! - [`evaluate`]: outcomes per image and their exact merge.
+//! - [`report`]: `report.json`, the page, the model card.
+//! - [`seed`]: where random numbers come from.
+//! - [`error`]: kinds of failure and exit codes.
+
+pub mod config;
+pub mod dataset;
+pub mod error;
+pub mod model;
+pub mod outcome;
+pub mod queue;
+pub mod report;
+pub mod seed;
+pub mod store;
+pub mod task;

@@ -1,0 +1,2 @@
+//! hardy
+fn main() {}

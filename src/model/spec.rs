@@ -1,0 +1,22 @@
+//! `model.json`: what must be known about a network besides its weights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Architecture, Resize};
+
+/// Describes a model. Written as `model.json` beside `model.safetensors`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelSpec {
+    /// timm's name of the architecture.
+    pub architecture: Architecture,
+    /// Class names in the order of the logits.
+    pub classes: Vec<String>,
+    /// Side of the square input in pixels.
+    pub input_size: u32,
+    /// How a photo becomes that square.
+    pub resize: Resize,
+    /// Per-channel mean on the pixel scale `[0, 1]`.
+    pub mean: [f32; 3],
+    /// Per-channel standard deviation on the pixel scale `[0, 1]`.
+    pub std: [f32; 3],
+}

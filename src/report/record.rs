@@ -1,0 +1,122 @@
+//! Everything a report is made from, as the coordinator hands it over.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Settings;
+use crate::dataset::{Duplicate, Quarantined};
+use crate::outcome::{Count, Outcomes};
+
+/// One round of the baseline or of adversarial training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoundRecord {
+    /// `baseline` or `train`.
+    pub phase: String,
+    /// From 0 within the phase.
+    pub round: u32,
+    /// Mean training loss of the round.
+    pub loss: f64,
+    /// Accuracy on the training images as the network saw them (adversarial ones in `train`).
+    pub train_accuracy: f64,
+    /// Full budget of the training adversary at the end of the round, pixel scale.
+    pub epsilon: f64,
+    /// Accuracy on the held slice: clean, FGSM, PGD (the latter two at the adversary's full budget).
+    pub held_clean: Count,
+    /// See `held_clean`.
+    pub held_fgsm: Count,
+    /// See `held_clean`.
+    pub held_pgd: Count,
+    /// SHA-256 of the merged checkpoint.
+    pub checkpoint_sha256: String,
+    /// True when this checkpoint is the one that was kept.
+    pub best: bool,
+}
+
+/// Something the guard or early stopping did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GuardEvent {
+    /// The round after which it happened.
+    pub round: u32,
+    /// One sentence: what was seen and what was done.
+    pub what: String,
+}
+
+/// Pictures of one image: 8-bit RGB PNG files at the network's size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// Key of the image.
+    pub key: String,
+    /// `baseline` or `trained`.
+    pub model: String,
+    /// The attack, `fgsm`, and its budget.
+    pub attack: String,
+    /// Pixel scale.
+    pub epsilon: f64,
+    /// True class.
+    pub label: usize,
+    /// Predicted class of the original and its confidence in `[0, 1]`.
+    pub before: (usize, f64),
+    /// The same of the adversarial image.
+    pub after: (usize, f64),
+    /// PNG bytes.
+    pub original: Vec<u8>,
+    /// PNG bytes.
+    pub adversarial: Vec<u8>,
+}
+
+/// Versions and circumstances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Hardy's version.
+    pub hardy: String,
+    /// libtorch's version.
+    pub libtorch: String,
+    /// `cpu`, `cuda:0 …`.
+    pub device: String,
+    /// Vector instruction set that libtorch used, e.g. `AVX512`.
+    pub instruction_set: String,
+    /// `float32` or `bfloat16`.
+    pub precision: String,
+    /// The job's seed.
+    pub seed: u64,
+    /// SHA-256 over classes, splits and the photos' hashes, in order.
+    pub dataset_sha256: String,
+    /// SHA-256 of the weights that training started from.
+    pub weights_sha256: String,
+    /// SHA-256 of the trained model's checkpoint.
+    pub checkpoint_sha256: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// RFC 3339, UTC.
+    pub finished: String,
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub struct RunRecord {
+    /// The job's id.
+    pub job: String,
+    /// All settings of the job.
+    pub settings: Settings,
+    /// Class names in label order.
+    pub classes: Vec<String>,
+    /// Photos per split (`train`, `held`, `val`, `test`) and class: `(split, counts)`.
+    pub counts: Vec<(String, Vec<u64>)>,
+    /// The split that was measured: `val` or `test`.
+    pub measured: String,
+    /// Photos set aside.
+    pub quarantined: Vec<Quarantined>,
+    /// Photos dropped as duplicates.
+    pub duplicates: Vec<Duplicate>,
+    /// Every round in order, baseline first.
+    pub rounds: Vec<RoundRecord>,
+    /// What the guard and early stopping did.
+    pub events: Vec<GuardEvent>,
+    /// `(model, outcomes)`: `baseline`, `trained`.
+    pub outcomes: Vec<(String, Outcomes)>,
+    /// Accuracy on the static FGSM copy of the measured split made with the baseline: `(model, count)`.
+    pub static_set: Vec<(String, Count)>,
+    /// For the grid.
+    pub examples: Vec<Example>,
+    /// See [`Provenance`].
+    pub provenance: Provenance,
+}

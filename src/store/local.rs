@@ -1,0 +1,5 @@
+//! x
+use super::*;
+/// x
+#[derive(Debug)]
+pub struct LocalStore;

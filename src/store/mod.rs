@@ -1,0 +1,111 @@
+//! The object store: bytes under keys. A local folder here; the trait is the seam.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::error::{Context, Error, Kind, Result};
+
+#[cfg(test)]
+mod contract;
+mod key;
+mod local;
+
+pub use key::Key;
+pub use local::LocalStore;
+
+/// The body of an object, read as a stream.
+pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+
+/// A reference to an object whose content is known: whoever reads it checks size and hash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Blob {
+    /// Where it lies.
+    pub key: Key,
+    /// SHA-256 of its bytes, in lower-case hexadecimal.
+    pub sha256: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The object's key.
+    pub key: Key,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// An object store. Every implementation passes the suite in `contract.rs`.
+#[async_trait]
+pub trait Store: Send + Sync + Debug {
+    /// Writes an object from a stream. Atomic: a reader sees the old bytes or the new ones, whole;
+    /// when this fails or is dropped half-way, nothing lies under the key that did not before.
+    async fn put(&self, key: &Key, body: Reader) -> Result<Blob>;
+
+    /// Opens an object for reading. [`Kind::NotFound`] when there is none.
+    async fn get(&self, key: &Key) -> Result<Reader>;
+
+    /// All objects whose key is `prefix` or lies below it, in the order of their keys.
+    /// `None` lists everything.
+    async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<Entry>>>;
+
+    /// Removes an object. Removing one that does not exist is no error.
+    async fn delete(&self, key: &Key) -> Result<()>;
+}
+
+/// What every store can do on top of the trait.
+impl dyn Store {
+    /// Writes an object from memory.
+    pub async fn put_bytes(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<Blob> {
+        self.put(key, Box::new(std::io::Cursor::new(bytes.into()))).await
+    }
+
+    /// Writes a value as JSON.
+    pub async fn put_json<T: Serialize + Sync>(&self, key: &Key, value: &T) -> Result<Blob> {
+        let bytes = serde_json::to_vec(value).context(Kind::Internal, || format!("{key} cannot be written as JSON"))?;
+        self.put_bytes(key, bytes).await
+    }
+
+    /// Reads an object of at most `limit` bytes into memory.
+    pub async fn get_bytes(&self, key: &Key, limit: u64) -> Result<Bytes> {
+        let mut bytes = Vec::new();
+        let mut reader = self.get(key).await?.take(limit + 1);
+        reader.read_to_end(&mut bytes).await.context(Kind::Storage, || format!("{key} broke off while it was read"))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::data(format!("{key} is larger than the {limit} bytes allowed for it")));
+        }
+        Ok(bytes.into())
+    }
+
+    /// Reads a JSON object of at most `limit` bytes.
+    pub async fn get_json<T: DeserializeOwned>(&self, key: &Key, limit: u64) -> Result<T> {
+        let bytes = self.get_bytes(key, limit).await?;
+        serde_json::from_slice(&bytes).context(Kind::Data, || format!("{key} is not the JSON it should be"))
+    }
+
+    /// Reads a referenced object into memory and checks its length and hash.
+    pub async fn get_blob(&self, blob: &Blob) -> Result<Bytes> {
+        let bytes = self.get_bytes(&blob.key, blob.size).await?;
+        blob.check(bytes.len() as u64, &hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&bytes)))?;
+        Ok(bytes)
+    }
+}
+
+impl Blob {
+    /// Compares what was read with what was promised.
+    pub fn check(&self, size: u64, sha256: &str) -> Result<()> {
+        if size != self.size || sha256 != self.sha256 {
+            return Err(Error::data(format!(
+                "{} is corrupt: {} bytes with SHA-256 {} were written, {size} bytes with {sha256} were read",
+                self.key, self.size, self.sha256
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The wire format: what the coordinator asks of workers and what they report. Messages carry
+//! keys of objects, never images or weights.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Adversary, Epsilon};
+use crate::store::Blob;
+
+/// The version of every message and of every object the coordinator writes.
+pub const VERSION: u32 = 1;
+
+macro_rules! name {
+    ($($(#[$meta:meta])* $name:ident),*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+name! {
+    /// A job, `name-xxxxxxxx`.
+    JobId,
+    /// A task of a job, `train-r003-1`: derived from what it does, so that every coordinator names it alike.
+    TaskId,
+    /// A worker thread of a process.
+    WorkerId
+}
+
+/// A task on the queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The job.
+    pub job: JobId,
+    /// The task.
+    pub id: TaskId,
+    /// The job's settings (`JobSpec`).
+    pub spec: Blob,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What a worker can be asked to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Work {
+    /// Decode photos once: usable or not, hash, perceptual hash. Output `photos`: JSON `Vec<Inspected>`.
+    Inspect {
+        /// JSON `Vec<Photo>`.
+        photos: Blob,
+    },
+    /// Pack photos into a shard. Output `shard`: a WebDataset tar.
+    Shard {
+        /// JSON `ShardPlan`.
+        plan: Blob,
+    },
+    /// Make adversarial images of a shard. Output `shard`: a tar of 8-bit PNGs at the network's size.
+    Augment {
+        /// The clean shard.
+        shard: Blob,
+        /// The model they are made against.
+        checkpoint: Blob,
+        /// The round whose random views and noise are used; `None`: the network's plain view.
+        round: Option<u32>,
+        /// The attack.
+        method: Adversary,
+        /// Its budget.
+        epsilon: Epsilon,
+        /// Its step, as a multiple of `epsilon`.
+        step: f64,
+    },
+    /// One replica's round of training. Outputs `checkpoint` and `optimizer`.
+    Train(TrainWork),
+    /// Average replicas in their order. Outputs `checkpoint`, `optimizer` and, with outer Nesterov, `outer`.
+    Merge {
+        /// The checkpoint all replicas started from.
+        start: Blob,
+        /// `(checkpoint, optimizer)` of each replica.
+        replicas: Vec<(Blob, Blob)>,
+        /// The state of outer Nesterov.
+        outer: Option<Blob>,
+    },
+    /// Measure a model on a shard. Output `outcomes`: JSON `Outcomes`; `examples` and `images`: tars.
+    Evaluate {
+        /// The photos.
+        shard: Blob,
+        /// The model.
+        checkpoint: Blob,
+        /// The attacks, each with its budget.
+        conditions: Vec<Condition>,
+        /// At most so many images, from the start of the shard; 0 = all.
+        limit: usize,
+        /// How many images to keep as examples for the report.
+        examples: usize,
+        /// Keep the network-size PNGs that were measured.
+        keep_images: bool,
+    },
+}
+
+/// One replica's round of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainWork {
+    /// The round, from 0, over the whole phase.
+    pub round: u32,
+    /// The replica, from 0.
+    pub replica: u32,
+    /// The weights to start from.
+    pub checkpoint: Blob,
+    /// The optimiser's state; none in the first round.
+    pub optimizer: Option<Blob>,
+    /// Clean shards of this replica, in order.
+    pub shards: Vec<Blob>,
+    /// Adversarial shards that go with them (freshness `once` and `round`), in the same order.
+    pub adversarial: Vec<Blob>,
+    /// Optimiser steps to take.
+    pub steps: u32,
+    /// Steps taken before this round.
+    pub first_step: u32,
+    /// Steps of the whole phase, for the schedules.
+    pub total_steps: u32,
+    /// Peak learning rate of the body.
+    pub rate: f64,
+    /// The adversary inside the step; none trains on what the shards hold.
+    pub adversary: Option<StepAdversary>,
+}
+
+/// An adversary inside the training step. Its budget ramps up linearly.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StepAdversary {
+    /// The attack.
+    pub method: Adversary,
+    /// The full budget.
+    pub epsilon: Epsilon,
+    /// Its step, as a multiple of the budget.
+    pub step: f64,
+    /// Half-width of its noise, as a multiple of the budget.
+    pub noise: f64,
+}
+
+/// An attack with its budget: one column of the results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// `clean`, `fgsm`, `pgd20`, …
+    pub attack: String,
+    /// 0 for `clean`.
+    pub epsilon: Epsilon,
+}
+
+/// What a worker reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The job.
+    pub job: JobId,
+    /// The task.
+    pub task: TaskId,
+    /// The worker's own try at it, unique.
+    pub attempt: String,
+    /// Who.
+    pub worker: WorkerId,
+    /// What.
+    pub report: Report,
+}
+
+/// What happened to an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Report {
+    /// It began.
+    Started,
+    /// It is alive and has dealt with so many images.
+    Progress {
+        /// Images so far.
+        images: u64,
+    },
+    /// It is done; its outputs lie under keys of its own.
+    Done(Success),
+    /// It failed; the same input would fail again when `fatal`.
+    Failed {
+        /// One line for a person.
+        error: String,
+        /// The exit code of its kind.
+        code: u8,
+    },
+}
+
+/// The outputs of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Success {
+    /// Objects by the names that [`Work`] gives.
+    pub outputs: BTreeMap<String, Blob>,
+    /// Figures by name: `images`, `seconds`, `loss`, `accuracy`, …
+    pub metrics: BTreeMap<String, f64>,
+}
