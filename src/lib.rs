@@ -17,6 +17,7 @@
 //! - [`error`]: kinds of failure and exit codes.
 
 pub mod config;
+pub mod coordinator;
 pub mod dataset;
 pub mod error;
 pub mod model;

@@ -72,9 +72,7 @@ impl Outcomes {
 
     /// The number of the condition `attack` at `epsilon`, if it was measured.
     pub fn find(&self, attack: &str, epsilon: Epsilon) -> Option<usize> {
-        self.conditions
-            .iter()
-            .position(|c| c.attack == attack && (c.epsilon.value() - epsilon.value()).abs() < 1e-9)
+        self.conditions.iter().position(|c| c.attack == attack && (c.epsilon.value() - epsilon.value()).abs() < 1e-9)
     }
 
     /// Images classified correctly under condition number `condition`.

@@ -1,5 +1,10 @@
-//! Settings.
+//! Settings: `configs/default.toml`, then a file, the environment and flags, checked once.
+
 mod epsilon;
+mod layers;
+mod ranges;
 mod settings;
+
 pub use epsilon::Epsilon;
+pub use layers::{DEFAULT, Layers, Resolved};
 pub use settings::*;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::error::Result;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod contract;
 mod memory;
 

@@ -20,7 +20,11 @@ impl Key {
         let sound = text.len() <= 900
             && !text.contains('\0')
             && text.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-        if sound { Ok(Self(text)) } else { Err(Error::data(format!("'{}' is no valid object key", text.escape_debug()))) }
+        if sound {
+            Ok(Self(text))
+        } else {
+            Err(Error::data(format!("'{}' is no valid object key", text.escape_debug())))
+        }
     }
 
     /// The key `self/part`. `part` may hold several parts.

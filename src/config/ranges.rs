@@ -1,0 +1,116 @@
+//! What is allowed: ranges of single keys, and what must hold between keys.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Architecture, Settings};
+use crate::error::{Error, Result};
+
+/// `(key, least, most)`, both allowed.
+const RANGES: &[(&str, f64, f64)] = &[
+    ("job.threads_per_task", 1.0, 256.0),
+    ("data.val_fraction", 0.0, 0.9),
+    ("data.test_fraction", 0.0, 0.9),
+    ("data.held_fraction", 0.01, 0.5),
+    ("data.shard_images", 1.0, 100_000.0),
+    ("data.stored_side", 0.0, 4096.0),
+    ("data.max_pixels", 1.0, 1e9),
+    ("data.max_file_bytes", 1.0, 1e9),
+    ("data.quarantine_limit", 0.0, 1.0),
+    ("data.near_duplicate_bits", 0.0, 16.0),
+    ("model.input_size", 32.0, 1024.0),
+    ("augment.crop_min_area", 0.05, 1.0),
+    ("augment.crop_max_aspect", 1.0, 4.0),
+    ("augment.rotation", 0.0, 180.0),
+    ("augment.jitter", 0.0, 0.9),
+    ("baseline.rounds", 1.0, 10_000.0),
+    ("baseline.rate", 1e-9, 10.0),
+    ("train.rounds", 1.0, 100_000.0),
+    ("train.steps_per_round", 0.0, 1e6),
+    ("train.replicas", 1.0, 1024.0),
+    ("train.batch", 1.0, 4096.0),
+    ("train.rate", 1e-9, 10.0),
+    ("train.head_rate", 0.01, 1000.0),
+    ("train.warmup", 0.0, 0.9),
+    ("train.weight_decay", 0.0, 1.0),
+    ("train.clip_norm", 0.0, 1e6),
+    ("train.label_smoothing", 0.0, 0.9),
+    ("train.ema", 0.0, 0.99999),
+    ("train.clean_weight", 0.0, 1.0),
+    ("train.trades_beta", 0.0, 100.0),
+    ("train.patience", 0.0, 100_000.0),
+    ("train.outer_rate", 0.01, 2.0),
+    ("train.outer_momentum", 0.0, 0.999),
+    ("adversary.step", 0.0, 10.0),
+    ("adversary.noise", 0.0, 10.0),
+    ("adversary.steps", 1.0, 1000.0),
+    ("adversary.ramp_start", 0.0, 1.0),
+    ("adversary.ramp_end", 0.0, 1.0),
+    ("guard.steps", 1.0, 1000.0),
+    ("guard.images", 1.0, 1e6),
+    ("guard.drop", 0.0, 1.0),
+    ("guard.gap", 0.0, 1.0),
+    ("guard.rollbacks", 0.0, 1000.0),
+    ("guard.soften", 0.01, 1.0),
+    ("evaluate.batch", 1.0, 4096.0),
+    ("evaluate.examples", 0.0, 200.0),
+    ("queue.delivery_limit", 1.0, 1000.0),
+    ("worker.count", 0.0, 1024.0),
+];
+
+/// The range of `key` in words, where it has one.
+pub(super) fn describe(key: &str) -> Option<String> {
+    if key == "job.name" {
+        return Some("1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit".into());
+    }
+    RANGES.iter().find(|r| r.0 == key).map(|(_, least, most)| format!("{least} to {most}"))
+}
+
+/// Checks one value by itself.
+pub(super) fn check(key: &str, value: &Value) -> Result<(), String> {
+    if key == "job.name" {
+        let name = value.as_str().unwrap_or_default();
+        let sound = (1..=64).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            && !name.contains("..");
+        return if sound { Ok(()) } else { Err("no valid job name".into()) };
+    }
+    let range = RANGES.iter().find(|r| r.0 == key).zip(value.as_f64());
+    match range {
+        Some((&(_, least, most), number)) if !(least..=most).contains(&number) => Err("out of range".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Checks what must hold between keys.
+pub(super) fn check_together(s: &Settings, sources: &BTreeMap<String, String>) -> Result<()> {
+    let rules = [
+        (
+            s.adversary.ramp_start <= s.adversary.ramp_end,
+            ["adversary.ramp_start", "adversary.ramp_end"],
+            format!("{} is later than {}", s.adversary.ramp_start, s.adversary.ramp_end),
+        ),
+        (
+            s.data.val_fraction + s.data.test_fraction < 1.0,
+            ["data.val_fraction", "data.test_fraction"],
+            format!("{} and {} leave nothing to train on", s.data.val_fraction, s.data.test_fraction),
+        ),
+        (
+            s.model.weights != "imagenet" || s.model.architecture == Architecture::TfEfficientnetLite0,
+            ["model.weights", "model.architecture"],
+            format!(
+                "ImageNet weights ship for tf_efficientnet_lite0 only; name a file or \"none\" for {}",
+                s.model.architecture
+            ),
+        ),
+    ];
+    for (holds, keys, why) in rules {
+        if !holds {
+            let whence = keys.map(|k| format!("{k} from {}", sources[k])).join(", ");
+            return Err(Error::usage(format!("{} does not fit {}: {why} ({whence})", keys[0], keys[1])));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! What a job tells whoever watches it.
+
+use std::sync::Arc;
+
+use crate::report::{GuardEvent, RoundRecord};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Progress {
+    /// A stage began; `done` of its `tasks` were known already.
+    Stage {
+        /// Its name.
+        name: String,
+        /// All its tasks.
+        tasks: usize,
+        /// Those done in an earlier run.
+        done: usize,
+    },
+    /// A task of the stage is done.
+    TaskDone,
+    /// So many more images have been dealt with.
+    Images(u64),
+    /// The stage is done.
+    StageDone {
+        /// Its name.
+        name: String,
+    },
+    /// A round of training was merged and measured.
+    Round(Box<RoundRecord>),
+    /// The guard or early stopping did something.
+    Guard(GuardEvent),
+    /// One line for a person.
+    Note(String),
+}
+
+/// Called with everything that happens, in order; must return quickly.
+#[derive(Clone)]
+pub struct Observer(Arc<dyn Fn(&Progress) + Send + Sync>);
+
+impl Observer {
+    /// Calls `f`.
+    pub fn new(f: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(f))
+    }
+}
+
+impl std::ops::Deref for Observer {
+    type Target = dyn Fn(&Progress) + Send + Sync;
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}

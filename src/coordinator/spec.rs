@@ -1,0 +1,46 @@
+//! What a job is: written once when it is submitted, never changed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Settings;
+use crate::store::{Blob, Key};
+use crate::task::JobId;
+
+/// A job as submitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// `task::VERSION` of the program that wrote it.
+    pub version: u32,
+    /// Its id.
+    pub id: JobId,
+    /// What it is to do.
+    pub program: Program,
+    /// All settings, those of queue, store and workers blanked.
+    pub settings: Settings,
+    /// Where the photos are: a store's URL.
+    pub source: String,
+    /// Folded weights to start from, with the head they came with; none = fresh ones.
+    pub weights: Option<Blob>,
+    /// When it was submitted: RFC 3339, UTC.
+    pub created: String,
+}
+
+/// What a job does with its photos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Program {
+    /// Everything: shards, baseline, adversarial training, evaluation, report.
+    Train,
+    /// Measures `weights` on the photos.
+    Evaluate,
+    /// Makes an adversarial copy of every photo with `weights`.
+    Augment,
+}
+
+impl JobSpec {
+    /// Everything the job writes lies below this key.
+    pub fn prefix(id: &JobId) -> Key {
+        #[expect(clippy::expect_used, reason = "ids are made of the letters of a checked job name")]
+        Key::new(format!("jobs/{id}")).expect("a sound job id")
+    }
+}
