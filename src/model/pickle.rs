@@ -1,0 +1,404 @@
+//! Reads the pickles that `torch.save` writes for weights, without running anything.
+//!
+//! A pickle is a program for a small stack machine. This machine knows the instructions that PyTorch writes
+//! and a handful of names; a pickle that asks for any other name is refused. All containers live in one
+//! arena and are never walked recursively, so that neither nesting nor cycles can hurt.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::number::Number;
+use crate::error::{Error, Result};
+
+/// A pickle may have this many bytes; those of real weights have less than one million.
+const MAX_BYTES: usize = 1 << 24;
+
+/// A value on the machine's stack.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// `None`, and everything that nobody reads (flags, hooks).
+    Nothing,
+    /// A truth value or an integer that fits.
+    Int(i64),
+    /// A large integer, little-endian bytes: torch's magic number is one.
+    Long(Rc<[u8]>),
+    /// A string.
+    Text(Rc<str>),
+    /// A tuple, a list or a dict (keys and values in turn), by its place in the arena.
+    Items(usize),
+    /// A name that calls may use.
+    Global(Global),
+    /// A storage, by its place in [`Loaded::storages`].
+    Storage(usize),
+    /// A tensor, by its place in [`Loaded::tensors`].
+    Tensor(usize),
+}
+
+/// The names a pickle may ask for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Global {
+    /// `collections.OrderedDict`.
+    OrderedDict,
+    /// `torch._utils._rebuild_tensor_v2`.
+    RebuildTensor,
+    /// `torch._utils._rebuild_parameter`.
+    RebuildParameter,
+    /// `torch.FloatStorage` and its like.
+    Storage(Number),
+}
+
+/// A run of numbers in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Storage {
+    /// Its name in the file.
+    pub key: Rc<str>,
+    /// Their type.
+    pub number: Number,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// A tensor as a view of a storage.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    /// Its place in [`Loaded::storages`].
+    pub storage: usize,
+    /// Its first number.
+    pub offset: usize,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Numbers to skip per step along each side.
+    pub strides: Vec<usize>,
+}
+
+/// What a pickle held.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The value.
+    pub value: Value,
+    /// The bytes it took.
+    pub length: usize,
+    /// Every storage it mentions.
+    pub storages: Vec<Storage>,
+    /// Every tensor it made.
+    pub tensors: Vec<Tensor>,
+    arena: Vec<Vec<Value>>,
+}
+
+impl Loaded {
+    /// The items of a tuple, list or dict; none for anything else.
+    pub fn items(&self, value: &Value) -> &[Value] {
+        match value {
+            Value::Items(place) => self.arena.get(*place).map_or(&[], Vec::as_slice),
+            _ => &[],
+        }
+    }
+}
+
+fn global(module: &str, name: &str) -> Result<Global> {
+    let number = match name {
+        "DoubleStorage" => Some(Number::F64),
+        "FloatStorage" => Some(Number::F32),
+        "HalfStorage" => Some(Number::F16),
+        "BFloat16Storage" => Some(Number::Bf16),
+        "LongStorage" => Some(Number::I64),
+        "IntStorage" => Some(Number::I32),
+        "ShortStorage" => Some(Number::I16),
+        "CharStorage" => Some(Number::I8),
+        "ByteStorage" | "BoolStorage" => Some(Number::U8),
+        _ => None,
+    };
+    match (module, name, number) {
+        ("collections", "OrderedDict", _) => Ok(Global::OrderedDict),
+        ("torch._utils", "_rebuild_tensor_v2", _) => Ok(Global::RebuildTensor),
+        ("torch._utils", "_rebuild_parameter", _) => Ok(Global::RebuildParameter),
+        ("torch", _, Some(number)) => Ok(Global::Storage(number)),
+        _ => Err(Error::model(format!(
+            "refused: the file asks to run {}.{}, which no weights file needs (only plain state dicts are read)",
+            module.escape_debug(),
+            name.escape_debug()
+        ))),
+    }
+}
+
+fn broken(what: &str) -> Error {
+    Error::model(format!("the pickle is broken: {what}"))
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    stack: Vec<Value>,
+    marks: Vec<usize>,
+    memo: HashMap<u32, Value>,
+    arena: Vec<Vec<Value>>,
+    storages: Vec<Storage>,
+    tensors: Vec<Tensor>,
+}
+
+/// Runs the pickle at the start of `bytes`.
+///
+/// # Errors
+/// When it asks for a name or an instruction that weights do not need, or is broken or too long.
+pub fn load(bytes: &[u8]) -> Result<Loaded> {
+    let mut machine = Machine {
+        bytes: &bytes[..bytes.len().min(MAX_BYTES)],
+        at: 0,
+        stack: vec![],
+        marks: vec![],
+        memo: HashMap::new(),
+        arena: vec![],
+        storages: vec![],
+        tensors: vec![],
+    };
+    while machine.step()? {}
+    let value = machine.pop()?;
+    let Machine { at, arena, storages, tensors, .. } = machine;
+    Ok(Loaded { value, length: at, storages, tensors, arena })
+}
+
+impl Machine<'_> {
+    /// One instruction; false after the last.
+    fn step(&mut self) -> Result<bool> {
+        let at = self.at;
+        let [code] = self.fixed()?;
+        match code {
+            0x80 => {
+                let [version] = self.fixed()?;
+                if !(2..=3).contains(&version) {
+                    return Err(Error::model(format!("pickle protocol {version} is not one that torch.save writes")));
+                }
+            }
+            b'.' => return Ok(false),
+            b'N' => self.stack.push(Value::Nothing),
+            0x88 => self.stack.push(Value::Int(1)),
+            0x89 => self.stack.push(Value::Int(0)),
+            b'K' => {
+                let [byte] = self.fixed()?;
+                self.stack.push(Value::Int(byte.into()));
+            }
+            b'M' => {
+                let number = u16::from_le_bytes(self.fixed()?);
+                self.stack.push(Value::Int(number.into()));
+            }
+            b'J' => {
+                let number = i32::from_le_bytes(self.fixed()?);
+                self.stack.push(Value::Int(number.into()));
+            }
+            0x8a => {
+                let [length] = self.fixed()?;
+                let value = long(self.take(length.into())?);
+                self.stack.push(value);
+            }
+            b'G' => {
+                let _: [u8; 8] = self.fixed()?;
+                self.stack.push(Value::Nothing);
+            }
+            b'X' => {
+                let length = u32::from_le_bytes(self.fixed()?);
+                self.text(length as usize)?;
+            }
+            b'U' => {
+                let [length] = self.fixed()?;
+                self.text(length.into())?;
+            }
+            b'(' => self.marks.push(self.stack.len()),
+            b')' | b']' | b'}' => self.container(vec![]),
+            b't' => {
+                let items = self.since_mark()?;
+                self.container(items);
+            }
+            0x85..=0x87 => {
+                let items = self.top(usize::from(code - 0x84))?;
+                self.container(items);
+            }
+            b'a' => self.extend(1)?,
+            b's' => self.extend(2)?,
+            b'e' | b'u' => {
+                let count = self.stack.len() - self.mark()?;
+                self.extend(count)?;
+            }
+            b'q' => {
+                let [place] = self.fixed()?;
+                self.remember(place.into())?;
+            }
+            b'r' => {
+                let place = u32::from_le_bytes(self.fixed()?);
+                self.remember(place)?;
+            }
+            b'h' => {
+                let [place] = self.fixed()?;
+                self.recall(place.into())?;
+            }
+            b'j' => {
+                let place = u32::from_le_bytes(self.fixed()?);
+                self.recall(place)?;
+            }
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.stack.push(Value::Global(global(&module, &name)?));
+            }
+            b'Q' => self.storage()?,
+            b'R' => self.call()?,
+            // An object's attributes: `_metadata` of a state dict, which nobody reads.
+            b'b' => drop(self.pop()?),
+            _ => {
+                let message = format!("instruction 0x{code:02x} at byte {at} is not one that torch.save writes");
+                return Err(Error::model(message));
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, length: usize) -> Result<&[u8]> {
+        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or_else(|| broken(&format!("it ends early, at byte {}", self.bytes.len())))?;
+        let part = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(part)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let rest = &self.bytes[self.at..];
+        let length = rest.iter().take(256).position(|&b| b == b'\n').ok_or_else(|| broken("a name does not end"))?;
+        let line = String::from_utf8_lossy(self.take(length)?).into_owned();
+        self.at += 1;
+        Ok(line)
+    }
+
+    fn text(&mut self, length: usize) -> Result<()> {
+        let text = std::str::from_utf8(self.take(length)?).map_err(|_| broken("a string is not UTF-8"))?;
+        let text = Value::Text(text.into());
+        self.stack.push(text);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Value> {
+        self.stack.pop().ok_or_else(|| broken("the stack is empty"))
+    }
+
+    fn top(&mut self, count: usize) -> Result<Vec<Value>> {
+        let from = self.stack.len().checked_sub(count).ok_or_else(|| broken("the stack is too short"))?;
+        Ok(self.stack.split_off(from))
+    }
+
+    fn mark(&mut self) -> Result<usize> {
+        let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len());
+        mark.ok_or_else(|| broken("a mark is missing"))
+    }
+
+    fn since_mark(&mut self) -> Result<Vec<Value>> {
+        let mark = self.mark()?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn container(&mut self, items: Vec<Value>) {
+        self.stack.push(Value::Items(self.arena.len()));
+        self.arena.push(items);
+    }
+
+    /// Moves the top `count` values into the container below them.
+    fn extend(&mut self, count: usize) -> Result<()> {
+        let items = self.top(count)?;
+        match self.stack.last() {
+            Some(Value::Items(place)) => self.arena[*place].extend(items),
+            _ => return Err(broken("items without a container")),
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, place: u32) -> Result<()> {
+        let value = self.stack.last().cloned().ok_or_else(|| broken("the stack is empty"))?;
+        self.memo.insert(place, value);
+        Ok(())
+    }
+
+    fn recall(&mut self, place: u32) -> Result<()> {
+        let value = self.memo.get(&place).cloned().ok_or_else(|| broken("it recalls what it has not stored"))?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn items(&self, value: &Value) -> &[Value] {
+        match value {
+            Value::Items(place) => &self.arena[*place],
+            _ => &[],
+        }
+    }
+
+    /// `('storage', type, key, device, count[, view])`.
+    fn storage(&mut self) -> Result<()> {
+        let id = self.pop()?;
+        let storage = match self.items(&id) {
+            [
+                Value::Text(kind),
+                Value::Global(Global::Storage(number)),
+                Value::Text(key),
+                _,
+                Value::Int(count),
+                rest @ ..,
+            ] if &**kind == "storage" && matches!(rest, [] | [Value::Nothing]) => {
+                let count = usize::try_from(*count).map_err(|_| broken("a storage of negative size"))?;
+                Storage { key: key.clone(), number: *number, count }
+            }
+            _ => return Err(broken("a storage is not described as torch.save does")),
+        };
+        self.stack.push(Value::Storage(self.storages.len()));
+        self.storages.push(storage);
+        Ok(())
+    }
+
+    fn call(&mut self) -> Result<()> {
+        let (arguments, callee) = (self.pop()?, self.pop()?);
+        let Value::Global(callee) = callee else { return Err(broken("it calls what is not a name")) };
+        let arguments = self.items(&arguments);
+        match (callee, arguments) {
+            (Global::OrderedDict, []) => self.container(vec![]),
+            (Global::RebuildTensor, [Value::Storage(storage), Value::Int(offset), shape, strides, ..]) => {
+                let offset = usize::try_from(*offset).map_err(|_| broken("a tensor begins before its storage"))?;
+                let (shape, strides) = (self.sides(shape)?, self.sides(strides)?);
+                if shape.len() != strides.len() {
+                    return Err(broken("a tensor has more sides than strides"));
+                }
+                let tensor = Tensor { storage: *storage, offset, shape, strides };
+                self.stack.push(Value::Tensor(self.tensors.len()));
+                self.tensors.push(tensor);
+            }
+            (Global::RebuildParameter, [Value::Tensor(tensor), ..]) => {
+                let tensor = Value::Tensor(*tensor);
+                self.stack.push(tensor);
+            }
+            _ => return Err(broken(&format!("it calls {callee:?} with arguments that torch.save does not write"))),
+        }
+        Ok(())
+    }
+
+    fn sides(&self, value: &Value) -> Result<Vec<usize>> {
+        let side = |value: &Value| match value {
+            Value::Int(side) => usize::try_from(*side).map_err(|_| broken("a side is negative")),
+            _ => Err(broken("a side is not a number")),
+        };
+        let sides = self.items(value);
+        if sides.len() > 8 {
+            return Err(broken("a tensor has more than 8 sides"));
+        }
+        sides.iter().map(side).collect()
+    }
+}
+
+/// An integer of any length, two's complement, little-endian.
+fn long(bytes: &[u8]) -> Value {
+    if bytes.len() > 8 {
+        return Value::Long(bytes.into());
+    }
+    let sign = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
+    let mut whole = [sign; 8];
+    whole[..bytes.len()].copy_from_slice(bytes);
+    Value::Int(i64::from_le_bytes(whole))
+}
