@@ -2,6 +2,15 @@
 //!
 //! Nothing here knows the store, the queue or libtorch: bytes and pixels in, bytes and pixels out.
 
+pub mod decode;
+pub mod duplicates;
+pub mod folder;
+pub mod pack;
+pub mod plan;
+pub mod scan;
+pub mod shard;
+pub mod view;
+
 use serde::{Deserialize, Serialize};
 
 /// A side of the data set.
@@ -80,6 +89,8 @@ pub struct Sample {
     pub label: usize,
     /// Where the photo came from, in the source.
     pub path: String,
+    /// SHA-256 of the file as it was inspected, hexadecimal.
+    pub sha256: String,
 }
 
 /// The photos of one shard, to be read and packed by a task.

@@ -1,0 +1,152 @@
+//! From the bytes of a photo to upright 8-bit RGB, or to the reason why not.
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+use image_hasher::{HashAlg, HasherConfig};
+use sha2::{Digest, Sha256};
+
+use super::view;
+use super::{Finding, Inspected, Photo};
+use crate::config::DataSettings;
+
+/// Decodes a JPEG, PNG, WebP, GIF (its first frame) or BMP of any colour type. EXIF orientation is
+/// applied, 16 bits become 8, and what is transparent is laid on white.
+///
+/// Limits are checked against the header before any pixel is decoded: `max_file_bytes`,
+/// `max_pixels`, and four bytes of memory per allowed pixel. A file that ends early is refused, also
+/// where the decoder would fill the rest with grey.
+///
+/// # Errors
+/// The reason in one sentence for a person; it goes into the list of quarantined photos.
+pub fn decode(bytes: &[u8], settings: &DataSettings) -> Result<RgbImage, String> {
+    guarded(|| {
+        let (_, mut decoder) = open(bytes, settings)?;
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let mut image = DynamicImage::from_decoder(decoder).map_err(|e| format!("cannot be decoded: {e}"))?;
+        image.apply_orientation(orientation);
+        Ok(flatten(image))
+    })
+}
+
+/// Hashes and decodes a photo once.
+pub fn inspect(photo: Photo, bytes: &[u8], settings: &DataSettings) -> Inspected {
+    let finding = match decode(bytes, settings) {
+        Ok(image) => Finding::Usable {
+            sha256: hex::encode(Sha256::digest(bytes)),
+            phash: perceptual_hash(&image),
+            width: image.width(),
+            height: image.height(),
+        },
+        Err(reason) => Finding::Unusable(reason),
+    };
+    Inspected { photo, finding }
+}
+
+/// What the header of a photo says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub format: ImageFormat,
+    /// Pixels of the shorter side.
+    pub shorter: u32,
+    /// True when the stored pixels are 8-bit RGB and need no turning.
+    pub plain: bool,
+}
+
+/// Reads the header of a photo and checks it against the limits, without decoding a pixel.
+pub(super) fn header(bytes: &[u8], settings: &DataSettings) -> Result<Header, String> {
+    guarded(|| {
+        let (format, mut decoder) = open(bytes, settings)?;
+        let (width, height) = decoder.dimensions();
+        let upright = decoder.orientation().is_ok_and(|o| o == Orientation::NoTransforms);
+        let rgb = match format {
+            ImageFormat::Jpeg => jpeg_components(bytes) == Some(3),
+            _ => decoder.original_color_type() == ExtendedColorType::Rgb8,
+        };
+        Ok(Header { format, shorter: width.min(height), plain: upright && rgb })
+    })
+}
+
+/// Decoders are large and fed with anything: a panic in one is a reason like any other.
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("cannot be decoded: the decoder failed on it".into()))
+}
+
+fn open<'a>(bytes: &'a [u8], settings: &DataSettings) -> Result<(ImageFormat, impl ImageDecoder + 'a), String> {
+    if bytes.is_empty() {
+        return Err("the file is empty".into());
+    }
+    if bytes.len() as u64 > settings.max_file_bytes {
+        let (size, limit) = (bytes.len(), settings.max_file_bytes);
+        return Err(format!("the file has {size} bytes, data.max_file_bytes allows {limit}"));
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
+    let Some(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp)) =
+        reader.format()
+    else {
+        return Err("not a JPEG, PNG, WebP, GIF or BMP image".into());
+    };
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(settings.max_pixels.saturating_mul(4));
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(|e| format!("its header cannot be read: {e}"))?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(format!("it has no pixels ({width}x{height})"));
+    }
+    if u64::from(width) * u64::from(height) > settings.max_pixels {
+        return Err(format!("it has {width}x{height} pixels, data.max_pixels allows {}", settings.max_pixels));
+    }
+    if decoder.total_bytes() > settings.max_pixels.saturating_mul(4) {
+        return Err(format!("its {width}x{height} pixels need {} bytes, too many", decoder.total_bytes()));
+    }
+    if format == ImageFormat::Jpeg && jpeg_components(bytes).is_none() {
+        return Err("the file is truncated: it has no end-of-image marker".into());
+    }
+    Ok((format, decoder))
+}
+
+/// The number of colour components of a JPEG that has its end-of-image marker, else `None`: the
+/// decoder fills what is missing with grey and says nothing.
+fn jpeg_components(bytes: &[u8]) -> Option<u8> {
+    let (mut at, mut components) = (2, None);
+    loop {
+        let marker =
+            at + bytes.get(at..)?.windows(2).position(|w| w[0] == 0xFF && !matches!(w[1], 0 | 0xD0..=0xD7 | 0xFF))?;
+        match bytes[marker + 1] {
+            0xD9 => return components,
+            0x01 | 0xD8 => at = marker + 2,
+            kind => {
+                let length = usize::from(u16::from_be_bytes([*bytes.get(marker + 2)?, *bytes.get(marker + 3)?]));
+                if matches!(kind, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
+                    components = Some(*bytes.get(marker + 9)?);
+                }
+                at = marker + 2 + length;
+            }
+        }
+    }
+}
+
+fn flatten(image: DynamicImage) -> RgbImage {
+    if !image.color().has_alpha() {
+        return image.into_rgb8();
+    }
+    let image = image.into_rgba8();
+    let on_white = |value: u8, alpha: u8| {
+        let (value, alpha) = (u32::from(value), u32::from(alpha));
+        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    RgbImage::from_fn(image.width(), image.height(), |x, y| {
+        let [r, g, b, a] = image.get_pixel(x, y).0;
+        Rgb([on_white(r, a), on_white(g, a), on_white(b, a)])
+    })
+}
+
+/// 64 bits of brightness gradients over the photo shrunk to 9 x 8 pixels.
+fn perceptual_hash(image: &RgbImage) -> u64 {
+    let small = view::resize(image, view::whole(image), 64, 64);
+    let hasher = HasherConfig::with_bytes_type::<[u8; 8]>().hash_size(8, 8).hash_alg(HashAlg::Gradient).to_hasher();
+    u64::from_be_bytes(hasher.hash_image(&small).into_inner())
+}

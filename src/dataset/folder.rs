@@ -1,0 +1,76 @@
+//! The listing of a local folder.
+
+use std::path::Path;
+
+use walkdir::WalkDir;
+
+use crate::error::{Error, Kind, Result};
+
+/// All files below `root` as `(path with slashes, size)`, sorted. Links are followed.
+///
+/// # Errors
+/// Of kind `Data` for a link that leads back into a folder above it, a link to nothing or a name
+/// that is not UTF-8; `Storage` where the folder cannot be read; `NotFound` where there is none.
+pub fn list(root: &Path) -> Result<Vec<(String, u64)>> {
+    if !root.is_dir() {
+        return Err(Error::not_found(format!("folder {} does not exist", root.display())));
+    }
+    let mut files = Vec::new();
+    for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
+        let entry = entry.map_err(|error| refusal(root, error))?;
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let size = entry.metadata().map_err(|error| refusal(root, error))?.len();
+        let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let name = inside.to_str().ok_or_else(|| {
+            Error::data(format!("file name {inside:?} in {} is not UTF-8: rename it", root.display()))
+        })?;
+        files.push((name.to_owned(), size));
+    }
+    Ok(files)
+}
+
+fn refusal(root: &Path, error: walkdir::Error) -> Error {
+    let at = error.path().unwrap_or(root).display().to_string();
+    if let Some(ancestor) = error.loop_ancestor() {
+        return Error::data(format!("link {at} leads back to {}: remove it", ancestor.display()));
+    }
+    let dangling = error.path().is_some_and(Path::is_symlink);
+    if dangling {
+        return Error::data(format!("link {at} leads nowhere or cannot be followed: remove it")).because(error);
+    }
+    Error::new(Kind::Storage, format!("cannot read {at}")).because(error)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn lists_odd_names_and_follows_links() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(folder.path().join("a b")).unwrap();
+        std::fs::write(folder.path().join("a b/naïve\nname.jpg"), b"123").unwrap();
+        std::fs::write(elsewhere.path().join("x"), b"").unwrap();
+        symlink(elsewhere.path(), folder.path().join("linked")).unwrap();
+        let expected = [("a b/naïve\nname.jpg".to_owned(), 3), ("linked/x".to_owned(), 0)];
+        assert_eq!(list(folder.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_loop_and_a_dangling_link_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("class")).unwrap();
+        symlink(folder.path(), folder.path().join("class/again")).unwrap();
+        let error = list(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Data);
+        assert!(error.to_string().contains("class/again leads back to"), "{error}");
+
+        std::fs::remove_file(folder.path().join("class/again")).unwrap();
+        symlink("/nonexistent/photo", folder.path().join("class/gone.jpg")).unwrap();
+        assert!(list(folder.path()).unwrap_err().to_string().contains("gone.jpg leads nowhere"));
+    }
+}
