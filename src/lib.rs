@@ -16,10 +16,12 @@
 //! - [`seed`]: where random numbers come from.
 //! - [`error`]: kinds of failure and exit codes.
 
+pub mod attack;
 pub mod config;
 pub mod coordinator;
 pub mod dataset;
 pub mod error;
+pub mod evaluate;
 pub mod model;
 pub mod outcome;
 pub mod queue;
@@ -27,3 +29,4 @@ pub mod report;
 pub mod seed;
 pub mod store;
 pub mod task;
+pub mod train;
