@@ -4,6 +4,7 @@
 //! - [`cli`]: the commands. Nothing of the domain.
 //! - [`config`]: layers of settings, checked once.
 //! - [`coordinator`]: the job as a program of stages; its log, its recovery.
+//! - [`embedded`]: coordinator and workers in one process.
 //! - [`worker`]: receives a task, fetches, computes, stores, reports, acknowledges.
 //! - [`task`]: the messages between the two.
 //! - [`queue`] and [`store`]: the two seams to the outside, both in bytes.
@@ -17,9 +18,11 @@
 //! - [`error`]: kinds of failure and exit codes.
 
 pub mod attack;
+pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod dataset;
+pub mod embedded;
 pub mod error;
 pub mod evaluate;
 pub mod model;
@@ -30,3 +33,4 @@ pub mod seed;
 pub mod store;
 pub mod task;
 pub mod train;
+pub mod worker;

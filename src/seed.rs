@@ -17,6 +17,10 @@ pub enum Purpose {
     Weights,
     /// The order of images within a round.
     Order,
+    /// Which images are drawn twice where classes are balanced.
+    Balance,
+    /// Whether an adversarial image made beforehand is mirrored.
+    Flip,
     /// The random view (crop, flip, colour) of an image.
     View,
     /// Noise and random starts of a training adversary.

@@ -47,6 +47,8 @@ pub struct Task {
     pub id: TaskId,
     /// The job's settings (`JobSpec`).
     pub spec: Blob,
+    /// The network (`ModelSpec`), once the classes are known.
+    pub model: Option<Blob>,
     /// What to do.
     pub work: Work,
 }
@@ -62,7 +64,7 @@ pub enum Work {
     },
     /// Pack photos into a shard. Output `shard`: a WebDataset tar.
     Shard {
-        /// JSON `ShardPlan`.
+        /// JSON `(classes, ShardPlan)`.
         plan: Blob,
     },
     /// Make adversarial images of a shard. Output `shard`: a tar of 8-bit PNGs at the network's size.
@@ -79,6 +81,8 @@ pub enum Work {
         epsilon: Epsilon,
         /// Its step, as a multiple of `epsilon`.
         step: f64,
+        /// Half-width of its noise, as a multiple of `epsilon`.
+        noise: f64,
     },
     /// One replica's round of training. Outputs `checkpoint` and `optimizer`.
     Train(TrainWork),
@@ -131,6 +135,8 @@ pub struct TrainWork {
     pub total_steps: u32,
     /// Peak learning rate of the body.
     pub rate: f64,
+    /// How often an image of each class is drawn in one pass, on average; empty = each once.
+    pub repeats: Vec<f64>,
     /// The adversary inside the step; none trains on what the shards hold.
     pub adversary: Option<StepAdversary>,
 }
@@ -197,10 +203,13 @@ pub enum Report {
 }
 
 /// The outputs of a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Success {
     /// Objects by the names that [`Work`] gives.
     pub outputs: BTreeMap<String, Blob>,
     /// Figures by name: `images`, `seconds`, `loss`, `accuracy`, …
     pub metrics: BTreeMap<String, f64>,
+    /// What the worker computed with: `device`, `libtorch`, `instruction_set`, `precision`.
+    #[serde(default)]
+    pub facts: BTreeMap<String, String>,
 }

@@ -133,7 +133,7 @@ mod tests {
         Done {
             task: TaskId(format!("t{number:05}")),
             attempt: "a".into(),
-            success: Success { outputs: BTreeMap::new(), metrics: [("n".to_string(), number as f64)].into() },
+            success: Success { metrics: [("n".to_string(), number as f64)].into(), ..Success::default() },
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
+use crate::model::ModelSpec;
 use crate::store::{Blob, Key};
 use crate::task::JobId;
 
@@ -21,6 +22,8 @@ pub struct JobSpec {
     pub source: String,
     /// Folded weights to start from, with the head they came with; none = fresh ones.
     pub weights: Option<Blob>,
+    /// The model those weights are, where it is measured or attacked and not trained.
+    pub model: Option<ModelSpec>,
     /// When it was submitted: RFC 3339, UTC.
     pub created: String,
 }

@@ -25,6 +25,8 @@ pub struct Job {
     pub spec: JobSpec,
     /// The object `spec` lies in.
     pub spec_blob: Blob,
+    /// The `ModelSpec`, once the classes are known.
+    pub model: Option<Blob>,
     /// Where everything lies.
     pub store: Arc<dyn Store>,
     pub(super) queue: Arc<dyn Queue>,
@@ -56,6 +58,7 @@ impl Job {
                     job: self.spec.id.clone(),
                     id: id.clone(),
                     spec: self.spec_blob.clone(),
+                    model: self.model.clone(),
                     work: work.clone(),
                 };
                 let body =

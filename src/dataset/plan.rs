@@ -60,6 +60,34 @@ pub fn plan(photos: Vec<Inspected>, settings: &DataSettings, seed: u64, replicas
     Ok(Plan { classes, shards, quarantined, duplicates })
 }
 
+/// Puts every usable photo into a shard, duplicates too, on the side its source has it on (`test`
+/// where there are none), labelled by its place in `classes`: for measuring and attacking with a
+/// model that exists already. `classes` are the model's.
+///
+/// # Errors
+/// Of kind `Data`: too many unusable photos, or a class that the model does not know.
+pub fn every_photo(photos: Vec<Inspected>, classes: &[String], settings: &DataSettings) -> Result<Plan> {
+    let total = photos.len();
+    let place: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, c)| (c.as_str(), i)).collect();
+    if let Some(stranger) = photos.iter().find(|p| !place.contains_key(p.photo.class.as_str())) {
+        return Err(Error::data(format!(
+            "the photos have a class {:?} that the model does not know; it knows {}",
+            stranger.photo.class,
+            classes.iter().take(10).map(|c| format!("{c:?}")).collect::<Vec<_>>().join(", "),
+        )));
+    }
+    let mut sorted: Vec<String> = classes.to_vec();
+    sorted.sort();
+    let (mut usable, quarantined) = sift(photos, &sorted, 0);
+    check_quarantine(&quarantined, total, settings)?;
+    for photo in &mut usable {
+        photo.class = place[sorted[photo.class].as_str()];
+        photo.split = photo.split.or(Some(Split::Test));
+    }
+    let shards = shards(usable, settings.shard_images, 1)?;
+    Ok(Plan { classes: classes.to_vec(), shards, quarantined, duplicates: Vec::new() })
+}
+
 impl Plan {
     /// Photos per class on each side that has any.
     pub fn counts(&self) -> BTreeMap<Split, Vec<usize>> {

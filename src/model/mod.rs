@@ -21,6 +21,6 @@ pub mod weights;
 pub use device::{device, instruction_set, libtorch_version};
 pub use fold::{export, fold, fresh, new_head};
 pub use network::{Leaf, Network};
-pub use saved::{SPEC_FILE, WEIGHTS_FILE, load_model, save_model};
+pub use saved::{SPEC_FILE, WEIGHTS_FILE, files, load_model, save_model, write_whole};
 pub use spec::ModelSpec;
 pub use weights::Weights;

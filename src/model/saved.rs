@@ -28,16 +28,25 @@ struct Description {
     job: Value,
 }
 
-/// Writes a model into `folder`, each file as a whole or not at all. `metrics` and `job` are for readers of
-/// `model.json`: what was measured, and what made it.
+/// The bytes of a model's two files, [`WEIGHTS_FILE`] and [`SPEC_FILE`]. `metrics` and `job` are for
+/// readers of `model.json`: what was measured, and what made it.
 ///
 /// # Errors
-/// When `folded` does not fit `spec`, or the folder cannot be written.
-pub fn save_model(folder: &Path, spec: &ModelSpec, folded: &Weights, metrics: Value, job: Value) -> Result<()> {
+/// When `folded` does not fit `spec`.
+pub fn files(spec: &ModelSpec, folded: &Weights, metrics: Value, job: Value) -> Result<(Vec<u8>, Vec<u8>)> {
     let weights = safetensors_file::write(&export(spec.architecture, folded)?)?;
     let description = Description { spec: spec.clone(), metrics, job };
     let mut text = serde_json::to_vec_pretty(&description).context(Kind::Internal, || "model.json".into())?;
     text.push(b'\n');
+    Ok((weights, text))
+}
+
+/// Writes a model into `folder`, each file as a whole or not at all.
+///
+/// # Errors
+/// When `folded` does not fit `spec`, or the folder cannot be written.
+pub fn save_model(folder: &Path, spec: &ModelSpec, folded: &Weights, metrics: Value, job: Value) -> Result<()> {
+    let (weights, text) = files(spec, folded, metrics, job)?;
     std::fs::create_dir_all(folder).context(Kind::Storage, || format!("folder {} cannot be made", folder.display()))?;
     write_whole(&folder.join(WEIGHTS_FILE), &weights)?;
     write_whole(&folder.join(SPEC_FILE), &text)
@@ -46,10 +55,11 @@ pub fn save_model(folder: &Path, spec: &ModelSpec, folded: &Weights, metrics: Va
 /// Writes a file that is either there in full or not at all.
 ///
 /// # Errors
-/// When its folder cannot be written.
+/// When its folder cannot be made or written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
         let mut file = tempfile::Builder::new().permissions(readable()).tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;

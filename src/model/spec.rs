@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Architecture, Resize};
+use super::architecture::Design;
+use crate::config::{Architecture, ModelSettings, Resize};
 
 /// Describes a model. Written as `model.json` beside `model.safetensors`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,4 +20,19 @@ pub struct ModelSpec {
     pub mean: [f32; 3],
     /// Per-channel standard deviation on the pixel scale `[0, 1]`.
     pub std: [f32; 3],
+}
+
+impl ModelSpec {
+    /// The network that `settings` ask for, to tell `classes` apart.
+    pub fn new(settings: &ModelSettings, classes: Vec<String>) -> Self {
+        let design = Design::of(settings.architecture);
+        Self {
+            architecture: settings.architecture,
+            classes,
+            input_size: settings.input_size,
+            resize: settings.resize,
+            mean: design.mean,
+            std: design.std,
+        }
+    }
 }

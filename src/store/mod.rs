@@ -61,7 +61,7 @@ pub trait Store: Send + Sync + Debug {
 }
 
 /// What every store can do on top of the trait.
-impl dyn Store {
+impl dyn Store + '_ {
     /// Writes an object from memory.
     pub async fn put_bytes(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<Blob> {
         self.put(key, Box::new(std::io::Cursor::new(bytes.into()))).await
@@ -109,4 +109,9 @@ impl Blob {
         }
         Ok(())
     }
+}
+
+/// Opens the place where the photos of a job are, for reading: a local folder.
+pub fn open_source(url: &str) -> Result<std::sync::Arc<dyn Store>> {
+    Ok(std::sync::Arc::new(LocalStore::open(std::path::Path::new(url))?))
 }

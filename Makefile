@@ -1,0 +1,39 @@
+# `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+HARDY := target/release/hardy
+RUNNER := $(shell command -v cargo-nextest >/dev/null && echo "nextest run" || echo test)
+
+.PHONY: help setup build demo test flowers bench lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## fetch libtorch and the ImageNet weights into .deps/
+	@deploy/setup.sh
+
+build: setup ## build the program in release
+	cargo build --release --locked
+
+demo: build ## run the whole job on the built-in synthetic flowers
+	@test -d demo-run/photos || $(HARDY) dataset synth demo-run/photos --per-class 100
+	$(HARDY) run --config configs/demo.toml --data demo-run/photos --out demo-run/result
+
+test: setup ## run every test
+	@deploy/setup.sh tests
+	cargo $(RUNNER) --release --locked
+
+flowers: build ## run the full recipe: make flowers DATA=folder [OUT=flowers-run]
+	@test -n "$(DATA)" || { echo "usage: make flowers DATA=folder-of-photos [OUT=flowers-run]"; exit 2; }
+	$(HARDY) run --config configs/flowers.toml --data "$(DATA)" --out "$(or $(OUT),flowers-run)"
+
+bench: build ## measure throughput
+	cargo run --release --locked --example throughput
+
+lint: setup ## formatting and lints
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+
+clean: ## remove what was built and run, but not what was fetched
+	cargo clean
+	rm -rf demo-run flowers-run

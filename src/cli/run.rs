@@ -1,0 +1,260 @@
+//! `hardy run`, `hardy evaluate`, `hardy augment`: a job in this process.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use futures_util::TryStreamExt;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::SettingsArgs;
+use super::terminal::{Audience, observer};
+use crate::config::Settings;
+use crate::coordinator::{JobSpec, Program, export};
+use crate::dataset;
+use crate::embedded::Home;
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::{self, ModelSpec, Weights};
+use crate::report::{Report, headline};
+use crate::store::{Key, Store};
+use crate::task::{JobId, VERSION};
+
+/// Flags of every job in this process.
+#[derive(Debug, Args)]
+struct JobArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Threads of work; the result does not depend on it. Default: one per core.
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  hardy dataset synth photos --per-class 80 && hardy run --data photos --out first-run
+  hardy run --config configs/flowers.toml --data flower_photos --out flowers-run
+  hardy run --data photos.tgz --out run --set train.rounds=5 --set adversary.epsilon=8/255
+
+The same command goes on where an interrupted run stopped.")]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The photos: a folder of class folders (or of train/, val/, test/ with class folders), or a tar of one.
+    #[arg(long, value_name = "PHOTOS")]
+    data: PathBuf,
+    /// Where everything goes.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  hardy evaluate --model flowers-run/model --data photos/val
+  hardy evaluate --model flowers-run/model --data photos --out figures --set evaluate.epsilons=[0.03]")]
+pub(super) struct EvaluateArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// A model's folder or file, or `imagenet`.
+    #[arg(long)]
+    model: PathBuf,
+    /// The photos: class folders, or sides of them, of which test or else val is measured.
+    #[arg(long, value_name = "PHOTOS")]
+    data: PathBuf,
+    /// Where report and page go; without it only the figures are printed.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  hardy augment photos --model flowers-run/model --out photos-fgsm --set evaluate.static_epsilon=4/255
+
+Writes <out>/[train|val|test/]<class>/<name>.png at the network's size and <out>/manifest.jsonl.")]
+pub(super) struct AugmentArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The photos.
+    data: PathBuf,
+    /// A model's folder or file, or `imagenet`.
+    #[arg(long)]
+    model: PathBuf,
+    /// Where the pictures go.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
+    let settings = args.job.settings.resolve()?.settings;
+    let start = starting_weights(&settings)?;
+    let request = Request { program: Program::Train, settings, data: &args.data, weights: start, model: None };
+    perform(request, &args.out, &args.job, json, quiet)?;
+    show(&args.out, json)
+}
+
+pub(super) fn evaluate(args: EvaluateArgs, json: bool, quiet: bool) -> Result<()> {
+    let (spec, weights) = model::load_model(&args.model)?;
+    let settings = for_model(args.job.settings.resolve()?.settings, &spec);
+    let scratch = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
+    let out = args.out.as_deref().unwrap_or(scratch.path());
+    let request =
+        Request { program: Program::Evaluate, settings, data: &args.data, weights: Some(weights), model: Some(spec) };
+    perform(request, out, &args.job, json, quiet)?;
+    show(out, json)
+}
+
+pub(super) fn augment(args: AugmentArgs, json: bool, quiet: bool) -> Result<()> {
+    let (spec, weights) = model::load_model(&args.model)?;
+    let settings = for_model(args.job.settings.resolve()?.settings, &spec);
+    let request =
+        Request { program: Program::Augment, settings, data: &args.data, weights: Some(weights), model: Some(spec) };
+    perform(request, &args.out, &args.job, json, quiet)?;
+    let manifest = args.out.join("manifest.jsonl");
+    let text = std::fs::read_to_string(&manifest).context(Kind::Storage, || format!("{} cannot be read", manifest.display()))?;
+    let pictures = text.lines().count();
+    if json {
+        println!("{}", json!({ "pictures": pictures, "manifest": manifest }));
+    } else {
+        println!("{pictures} adversarial pictures in {}, listed in {}", args.out.display(), manifest.display());
+    }
+    Ok(())
+}
+
+/// What is to be done.
+struct Request<'a> {
+    program: Program,
+    settings: Settings,
+    data: &'a Path,
+    weights: Option<Weights>,
+    model: Option<ModelSpec>,
+}
+
+/// Runs or resumes the job of `request` in `out` and leaves its results there.
+fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool) -> Result<()> {
+    let home = out.join(".hardy");
+    std::fs::create_dir_all(&home).context(Kind::Storage, || format!("the output folder {} cannot be written", out.display()))?;
+    let _lock = lock(&home, out)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = args.workers.unwrap_or(request.settings.worker.count);
+    let workers = if count == 0 { cores } else { count };
+    let audience = match (quiet, json) {
+        (true, _) => Audience::Nobody,
+        (_, true) => Audience::Program,
+        _ => Audience::Person,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context(Kind::Internal, || "the async runtime cannot be started".into())?;
+    let outcome = runtime.block_on(async {
+        let local = Home::open(&home, workers, request.settings.queue.delivery_limit)?;
+        let spec = submit(&*local.store, &request, &home, out).await?;
+        let store = local.store.clone();
+        let id = spec.id.clone();
+        local.run(spec, observer(audience)).await?;
+        export(&*store, &id, out).await
+    });
+    // A computation that is still going on is given up: its task was not reported and will be done again.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The job of `request`: that of an earlier run in `out` if it is the same one.
+async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Path) -> Result<JobSpec> {
+    let source = source(request.data, home)?;
+    let mut settings = request.settings.clone();
+    settings.queue.url = String::new();
+    settings.store.url = String::new();
+    settings.worker.count = 0;
+    settings.worker.cache = String::new();
+    let bytes = request.weights.as_ref().map(model::checkpoint::write).transpose()?;
+    let identity = json!({
+        "settings": settings, "source": source, "program": request.program, "model": request.model,
+        "weights": bytes.as_ref().map(|b| hex::encode(Sha256::digest(b))),
+    });
+    let digest = hex::encode(Sha256::digest(identity.to_string()));
+    let id = JobId(format!("{}-{}", settings.job.name, &digest[..8]));
+    let jobs = Key::new("jobs")?;
+    let mut entries = store.list(Some(&jobs)).await?;
+    while let Some(entry) = entries.try_next().await? {
+        let other = entry.key.as_str().split('/').nth(1).unwrap_or_default();
+        if other != id.0 {
+            return Err(Error::usage(format!(
+                "{} holds another run, {other}, with other settings, photos or weights; choose another --out or remove it",
+                out.display()
+            )));
+        }
+    }
+    let weights = match bytes {
+        Some(bytes) => Some(store.put_bytes(&JobSpec::prefix(&id).join("weights.safetensors"), bytes).await?),
+        None => None,
+    };
+    let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let program = request.program;
+    Ok(JobSpec { version: VERSION, id, program, settings, source, weights, model: request.model.clone(), created })
+}
+
+/// The folder of photos: as given, or unpacked from a tar.
+fn source(data: &Path, home: &Path) -> Result<String> {
+    let whole = data.canonicalize().context(Kind::Data, || format!("the photos {} cannot be found", data.display()))?;
+    let folder = if whole.is_dir() {
+        whole
+    } else {
+        let unpacked = home.join("photos");
+        if !unpacked.is_dir() {
+            dataset::import::unpack(&whole, &unpacked)?;
+        }
+        unpacked
+    };
+    let text = folder.to_str().ok_or_else(|| Error::data(format!("the path {} is not valid UTF-8", folder.display())))?;
+    Ok(text.to_string())
+}
+
+/// The weights that `model.weights` names, folded; none for fresh ones.
+fn starting_weights(settings: &Settings) -> Result<Option<Weights>> {
+    let architecture = settings.model.architecture;
+    let found = match settings.model.weights.as_str() {
+        "none" => return Ok(None),
+        "imagenet" => model::import::imagenet(architecture)?,
+        path => model::import::with_timm_names(architecture, model::import::load_file(Path::new(path))?),
+    };
+    model::fold(architecture, &found).map(Some)
+}
+
+/// `settings` with the network of a model that exists.
+fn for_model(mut settings: Settings, spec: &ModelSpec) -> Settings {
+    settings.model.architecture = spec.architecture;
+    settings.model.input_size = spec.input_size;
+    settings.model.resize = spec.resize;
+    settings
+}
+
+/// Keeps other runs out of the same folder for as long as the file lives.
+fn lock(home: &Path, out: &Path) -> Result<File> {
+    let path = home.join("lock");
+    let file = File::create(&path).context(Kind::Storage, || format!("{} cannot be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::usage(format!("another run is using {}; wait for it or choose another --out", out.display())))
+        }
+        Err(std::fs::TryLockError::Error(e)) => {
+            Err(Error::storage(format!("{} cannot be locked", path.display())).because(e))
+        }
+    }
+}
+
+/// Prints what was found.
+fn show(out: &Path, json: bool) -> Result<()> {
+    let path = out.join("report.json");
+    let bytes = std::fs::read(&path).context(Kind::Storage, || format!("{} cannot be read", path.display()))?;
+    let report = Report::from_json(&bytes)?;
+    if json {
+        println!("{}", serde_json::to_string(&report.results).context(Kind::Internal, || "results have no JSON".into())?);
+    } else {
+        println!("{}", headline(&report));
+        println!("report: {}", out.join("report.html").display());
+    }
+    Ok(())
+}

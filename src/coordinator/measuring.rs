@@ -1,0 +1,99 @@
+//! Measuring models at the end: every attack on every image of one side, once.
+
+use super::preparation::read;
+use super::stage::Job;
+use super::training::{merged_outcomes, output};
+use crate::config::{Adversary, Epsilon};
+use crate::error::Result;
+use crate::evaluate::Audit;
+use crate::outcome::{Count, Outcomes};
+use crate::report::Example;
+use crate::store::Blob;
+use crate::task::{Condition, Success, TaskId, Work};
+
+/// A model under all attacks.
+#[derive(Debug)]
+pub struct Measured {
+    /// All images.
+    pub outcomes: Outcomes,
+    /// Whether attacks and network behaved.
+    pub audit: Audit,
+    /// For the report.
+    pub examples: Vec<Example>,
+    /// The network-size pictures of each shard, where they were kept.
+    pub images: Vec<Blob>,
+    /// The tasks' results.
+    pub parts: Vec<Success>,
+}
+
+/// Measures `checkpoint`, called `model` in the report, on `shards`.
+pub async fn measure(
+    job: &mut Job,
+    model: &str,
+    checkpoint: &Blob,
+    shards: &[Blob],
+    conditions: &[Condition],
+) -> Result<Measured> {
+    let s = &job.spec.settings.evaluate;
+    let (examples, keep_images) = (s.examples.div_ceil(shards.len().max(1)), s.keep_images);
+    let tasks = shards.iter().enumerate().map(|(i, shard)| {
+        let work = Work::Evaluate {
+            shard: shard.clone(),
+            checkpoint: checkpoint.clone(),
+            conditions: conditions.to_vec(),
+            limit: 0,
+            examples,
+            keep_images,
+        };
+        (TaskId(format!("evaluate-{model}-{i:05}")), work)
+    });
+    let tasks = tasks.collect();
+    let parts = job.stage(&format!("evaluate {model}"), tasks).await?;
+    let outcomes = merged_outcomes(job, &parts).await?;
+    let (mut pictures, mut images, mut audit) = (Vec::new(), Vec::new(), Audit::default());
+    for part in &parts {
+        audit.add(&read(job, &output(part, "audit")?).await?);
+        if let Some(blob) = part.outputs.get("examples") {
+            let found: Vec<Example> = read(job, blob).await?;
+            pictures.extend(found.into_iter().map(|e| Example { model: model.to_string(), ..e }));
+        }
+        images.extend(part.outputs.get("images").cloned());
+    }
+    pictures.truncate(job.spec.settings.evaluate.examples);
+    Ok(Measured { outcomes, audit, examples: pictures, images, parts })
+}
+
+/// FGSM copies of `shards` made with `checkpoint`, as PNGs at the network's size.
+pub async fn static_copies(job: &mut Job, name: &str, checkpoint: &Blob, shards: &[Blob], epsilon: Epsilon) -> Result<Vec<Success>> {
+    let tasks = shards.iter().enumerate().map(|(i, shard)| {
+        let work = Work::Augment {
+            shard: shard.clone(),
+            checkpoint: checkpoint.clone(),
+            round: None,
+            method: Adversary::Fgsm,
+            epsilon,
+            step: 1.0,
+            noise: 0.0,
+        };
+        (TaskId(format!("{name}-{i:05}")), work)
+    });
+    job.stage(&format!("{name}: FGSM images"), tasks.collect()).await
+}
+
+/// Clean accuracy of `checkpoint` on images that are adversarial already.
+pub async fn on_static_copies(job: &mut Job, model: &str, checkpoint: &Blob, copies: &[Success]) -> Result<Count> {
+    let mut tasks = Vec::new();
+    for (i, copy) in copies.iter().enumerate() {
+        let work = Work::Evaluate {
+            shard: output(copy, "shard")?,
+            checkpoint: checkpoint.clone(),
+            conditions: vec![Condition { attack: "clean".into(), epsilon: Epsilon::ZERO }],
+            limit: 0,
+            examples: 0,
+            keep_images: false,
+        };
+        tasks.push((TaskId(format!("static-{model}-{i:05}")), work));
+    }
+    let parts = job.stage(&format!("evaluate {model} on the static set"), tasks).await?;
+    Ok(merged_outcomes(job, &parts).await?.count(0))
+}

@@ -1,0 +1,131 @@
+//! From photos to shards: list, inspect, plan, pack.
+
+use futures_util::TryStreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::spec::Program;
+use super::stage::Job;
+use super::training::{Shards, output};
+use crate::config::Balance;
+use crate::dataset::{Inspected, Photo, Plan, Split, plan, scan};
+use crate::error::{Context, Error, Kind, Result};
+use crate::store::{Blob, Key};
+use crate::task::{TaskId, Work};
+
+/// Photos that one inspection task decodes.
+const CHUNK: usize = 128;
+
+/// Listings and plans are refused above this size.
+const LIMIT: u64 = 1 << 30;
+
+/// The data set as shards.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What was decided.
+    pub plan: Plan,
+    /// The shard of each entry of `plan.shards`, in that order.
+    pub shards: Vec<Blob>,
+}
+
+impl Prepared {
+    /// The shards of one side.
+    pub fn of(&self, split: Split) -> Vec<Blob> {
+        let both = self.plan.shards.iter().zip(&self.shards);
+        both.filter(|(plan, _)| plan.split == split).map(|(_, blob)| blob.clone()).collect()
+    }
+
+    /// Photos on one side.
+    pub fn count(&self, split: Split) -> u64 {
+        self.plan.shards.iter().filter(|s| s.split == split).map(|s| s.samples.len() as u64).sum()
+    }
+
+    /// The side that is measured at the end: test where there is one, else val.
+    pub fn measured(&self) -> Result<Split> {
+        let sides = [Split::Test, Split::Val];
+        sides.into_iter().find(|s| self.count(*s) > 0).ok_or_else(|| {
+            Error::data("there is no val or test side to measure on; set data.val_fraction or data.test_fraction")
+        })
+    }
+
+    /// What training needs.
+    pub fn for_training(&self, balance: Balance) -> Shards {
+        Shards {
+            train: self.of(Split::Train),
+            train_images: self.count(Split::Train),
+            held: self.of(Split::Held),
+            repeats: match balance {
+                Balance::None => Vec::new(),
+                Balance::Classes => self.repeats(),
+            },
+        }
+    }
+
+    /// How often an image of each class is drawn, so that all classes are drawn equally often.
+    fn repeats(&self) -> Vec<f64> {
+        let counts = self.plan.counts().remove(&Split::Train).unwrap_or_default();
+        let mean = counts.iter().sum::<usize>() as f64 / counts.len().max(1) as f64;
+        counts.iter().map(|&n| mean / n.max(1) as f64).collect()
+    }
+}
+
+/// Runs the stages.
+pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<Prepared> {
+    let photos = remembered(job, "plan/photos.json", || list(source)).await?;
+    let mut tasks = Vec::new();
+    for (number, chunk) in photos.chunks(CHUNK).enumerate() {
+        let blob = job.store.put_json(&job.key(format!("plan/photos-{number:05}.json")), &chunk).await?;
+        tasks.push((TaskId(format!("inspect-{number:05}")), Work::Inspect { photos: blob }));
+    }
+    let parts = job.stage("inspect photos", tasks).await?;
+    let mut inspected: Vec<Inspected> = Vec::with_capacity(photos.len());
+    for part in &parts {
+        inspected.extend(read::<Vec<Inspected>>(job, &output(part, "photos")?).await?);
+    }
+    let s = &job.spec.settings;
+    let plan = match job.spec.program {
+        Program::Train => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
+        Program::Evaluate | Program::Augment => {
+            let classes = job.spec.model.as_ref().map(|m| m.classes.clone()).unwrap_or_default();
+            plan::every_photo(inspected, &classes, &s.data)?
+        }
+    };
+    job.store.put_json(&job.key("plan/plan.json"), &plan).await?;
+    let mut tasks = Vec::new();
+    for shard in &plan.shards {
+        let id = format!("shard-{}-{:05}", shard.split.name(), shard.index);
+        let blob = job.store.put_json(&job.key(format!("plan/{id}.json")), &(&plan.classes, shard)).await?;
+        tasks.push((TaskId(id), Work::Shard { plan: blob }));
+    }
+    let made = job.stage("pack shards", tasks).await?;
+    let shards = made.iter().map(|m| output(m, "shard")).collect::<Result<_>>()?;
+    Ok(Prepared { plan, shards })
+}
+
+/// Computes a value once per job: a later coordinator reads what the first one wrote.
+async fn remembered<T, F>(job: &Job, name: &str, compute: impl FnOnce() -> F) -> Result<T>
+where
+    T: Serialize + DeserializeOwned + Sync,
+    F: Future<Output = Result<T>>,
+{
+    let key: Key = job.key(name);
+    match job.store.get_json(&key, LIMIT).await {
+        Err(e) if e.kind() == Kind::NotFound => {
+            let value = compute().await?;
+            job.store.put_json(&key, &value).await?;
+            Ok(value)
+        }
+        known => known,
+    }
+}
+
+async fn list(source: &dyn crate::store::Store) -> Result<Vec<Photo>> {
+    let entries: Vec<_> = source.list(None).await?.try_collect().await?;
+    scan::scan(entries.into_iter().map(|e| (e.key.as_str().to_string(), e.size)))
+}
+
+/// Reads a JSON object that a task brought.
+pub(super) async fn read<T: DeserializeOwned>(job: &Job, blob: &Blob) -> Result<T> {
+    let bytes = job.store.get_blob(blob).await?;
+    serde_json::from_slice(&bytes).context(Kind::Data, || format!("{} is not the JSON it should be", blob.key))
+}

@@ -1,0 +1,117 @@
+//! What a finished job leaves for people, below `result/`, and how it is brought to a folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use futures_util::TryStreamExt;
+use serde_json::json;
+
+use super::preparation::Prepared;
+use super::program::Trained;
+use super::spec::JobSpec;
+use super::stage::Job;
+use super::training::output;
+use crate::dataset::Split;
+use crate::dataset::shard::ShardReader;
+use crate::error::{Context, Kind, Result};
+use crate::model;
+use crate::report::{self, Report, RunRecord};
+use crate::store::{Blob, Store};
+use crate::task::{JobId, Success};
+
+/// Report, page, model and kept pictures of a training job. `report.json` comes last: where it is,
+/// everything is.
+pub(super) async fn write(job: &Job, trained: Trained) -> Result<()> {
+    let report = Report::new(&trained.record)?;
+    let weights = model::checkpoint::read(&job.store.get_blob(&trained.checkpoint).await?)?;
+    let metrics = serde_json::to_value(&report.results).context(Kind::Internal, || "results have no JSON".into())?;
+    let about = json!({ "id": job.spec.id, "seed": job.spec.settings.job.seed, "report": trained.record.provenance });
+    let (weights, description) = model::files(&trained.model, &weights, metrics, about)?;
+    let card = report::model_card(&report, &trained.model)?;
+    put(job, &format!("model/{}", model::WEIGHTS_FILE), weights).await?;
+    put(job, &format!("model/{}", model::SPEC_FILE), description).await?;
+    put(job, "model/README.md", card.into_bytes()).await?;
+    let split = trained.prepared.measured()?;
+    for tar in &trained.images {
+        write_pictures(job, &trained.prepared, split, tar, |key, _| format!("{key}.png")).await?;
+    }
+    finish(job, &trained.record, &report).await
+}
+
+/// The report of an evaluation.
+pub(super) async fn write_evaluation(job: &Job, record: &RunRecord) -> Result<()> {
+    finish(job, record, &Report::new(record)?).await
+}
+
+async fn finish(job: &Job, record: &RunRecord, report: &Report) -> Result<()> {
+    put(job, "report.html", report::page(report, &record.examples)?.into_bytes()).await?;
+    put(job, "report.json", report.to_json()?).await
+}
+
+/// An adversarial picture beside the place of each photo, and a manifest.
+pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Success]) -> Result<()> {
+    let mut manifest = String::new();
+    for (shard, copy) in prepared.plan.shards.iter().zip(copies) {
+        let blob = output(copy, "shard")?;
+        let paths: BTreeMap<&str, &str> = shard.samples.iter().map(|s| (s.key.as_str(), s.path.as_str())).collect();
+        let name = |key: &str, _: &str| {
+            let path = paths.get(key).copied().unwrap_or(key);
+            // `a.jpg` and `a.png` of one folder must not meet.
+            format!("{}.png", path.rsplit('/').next().unwrap_or(path))
+        };
+        for (picture, meta) in write_pictures(job, prepared, shard.split, &blob, name).await? {
+            let class = |name: &str| {
+                let label = meta.get(name).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
+                prepared.plan.classes.get(label as usize).cloned()
+            };
+            let line = json!({
+                "picture": picture, "source": meta["path"], "label": meta["class"], "epsilon": meta["epsilon"],
+                "levels": meta["levels"], "before": class("predicted_before"), "after": class("predicted_after"),
+            });
+            manifest.push_str(&line.to_string());
+            manifest.push('\n');
+        }
+    }
+    put(job, "manifest.jsonl", manifest.into_bytes()).await
+}
+
+/// Unpacks a shard of pictures to `images/<split>/<class>/<name>`, or without `images` for copies;
+/// returns each picture's place and what its shard says about it.
+async fn write_pictures(
+    job: &Job,
+    prepared: &Prepared,
+    split: Split,
+    tar: &Blob,
+    name: impl Fn(&str, &str) -> String,
+) -> Result<Vec<(String, serde_json::Value)>> {
+    let bytes = job.store.get_blob(tar).await?;
+    let root = if job.spec.program == super::Program::Train { "images/" } else { "" };
+    let mut written = Vec::new();
+    for sample in ShardReader::new(&bytes[..]) {
+        let sample = sample?;
+        let class = prepared.plan.classes.get(sample.label).map_or("unknown", String::as_str);
+        let place = format!("{root}{}/{class}/{}", split.name(), name(&sample.key, class));
+        put(job, &place, sample.image).await?;
+        written.push((place, sample.meta));
+    }
+    Ok(written)
+}
+
+async fn put(job: &Job, name: &str, bytes: Vec<u8>) -> Result<()> {
+    let key = crate::store::Key::new(format!("{}/result/{name}", JobSpec::prefix(&job.spec.id).as_str()))?;
+    job.store.put_bytes(&key, bytes).await.map(drop)
+}
+
+/// Copies the results of a job to `folder`, each file whole or not at all.
+pub async fn export(store: &dyn Store, job: &JobId, folder: &Path) -> Result<()> {
+    let prefix = JobSpec::prefix(job).join("result");
+    let mut entries: Vec<_> = store.list(Some(&prefix)).await?.try_collect().await?;
+    // The report last: where it is, everything is.
+    entries.sort_by_key(|e| e.key.as_str().ends_with("/result/report.json"));
+    for entry in entries {
+        let path = folder.join(entry.key.as_str()[prefix.as_str().len()..].trim_start_matches('/'));
+        let bytes = store.get_bytes(&entry.key, entry.size).await?;
+        model::write_whole(&path, &bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! A phase of training: rounds of augment, train, merge and guard.
+
+use rand::seq::SliceRandom;
+
+use super::progress::Progress;
+use super::stage::Job;
+use crate::config::{Freshness, Settings};
+use crate::error::{Error, Result};
+use crate::outcome::{Count, Outcomes};
+use crate::report::{GuardEvent, RoundRecord};
+use crate::seed::{Purpose, stream};
+use crate::store::Blob;
+use crate::task::{Condition, StepAdversary, Success, TaskId, TrainWork, Work};
+
+/// The shards a phase works on.
+#[derive(Debug, Clone)]
+pub struct Shards {
+    /// Training shards; their number is a multiple of the number of replicas.
+    pub train: Vec<Blob>,
+    /// Images in all training shards.
+    pub train_images: u64,
+    /// The held slice.
+    pub held: Vec<Blob>,
+    /// See [`TrainWork::repeats`].
+    pub repeats: Vec<f64>,
+}
+
+/// What a phase is to do.
+#[derive(Debug, Clone)]
+pub struct Phase {
+    /// `baseline` or `train`.
+    pub name: &'static str,
+    /// Rounds.
+    pub rounds: u32,
+    /// Peak learning rate.
+    pub rate: f64,
+    /// Whether it defends; the baseline does not.
+    pub adversarial: bool,
+    /// The model that adversarial images are made from with freshness `once`.
+    pub origin: Blob,
+}
+
+/// What a phase brought.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The weights that were kept.
+    pub checkpoint: Blob,
+    /// Every round that was run.
+    pub rounds: Vec<RoundRecord>,
+    /// What the guard and early stopping did.
+    pub events: Vec<GuardEvent>,
+}
+
+/// Everything that goes from one round to the next.
+#[derive(Debug, Clone)]
+struct State {
+    checkpoint: Blob,
+    optimizer: Option<Blob>,
+    outer: Option<Blob>,
+}
+
+impl State {
+    fn new(checkpoint: &Blob) -> Self {
+        Self { checkpoint: checkpoint.clone(), optimizer: None, outer: None }
+    }
+}
+
+impl Phase {
+    /// Runs all rounds, starting from the weights `start`.
+    pub async fn run(&self, job: &mut Job, shards: &Shards, start: &Blob) -> Result<Trained> {
+        let settings = job.spec.settings.clone();
+        let mut state = State::new(start);
+        let mut best: Option<(u64, u32, State)> = None;
+        let mut best_pgd = 0.0_f64;
+        let (mut rounds, mut events) = (Vec::<RoundRecord>::new(), Vec::<GuardEvent>::new());
+        let mut step = settings.adversary.step;
+        let (mut rollbacks, mut round) = (0, 0);
+        while round < self.rounds {
+            let (next, mut record) = self.round(job, shards, &state, round, rollbacks, step).await?;
+            if let Some(what) = self.collapse(&settings, &record, best_pgd) {
+                rollbacks += 1;
+                if rollbacks > settings.guard.rollbacks {
+                    return Err(Error::job(format!(
+                        "round {round}: {what}; the guard has rolled back {} times already (guard.rollbacks)",
+                        settings.guard.rollbacks
+                    )));
+                }
+                step *= settings.guard.soften;
+                let back = match &best {
+                    Some((_, good, kept)) => {
+                        state = kept.clone();
+                        format!("back to the weights after round {good}")
+                    }
+                    None => {
+                        state = State::new(start);
+                        "back to the weights before round 0".to_string()
+                    }
+                };
+                let event = GuardEvent { round, what: format!("{what}; {back}, step size now {step} x epsilon") };
+                job.tell(Progress::Guard(event.clone()));
+                events.push(event);
+                rounds.push(record);
+                // The same round again: what was lost is done over, so that the schedule ends where it should.
+                continue;
+            }
+            best_pgd = best_pgd.max(record.held_pgd.accuracy());
+            let score = record.held_clean.correct + if self.adversarial { record.held_pgd.correct } else { 0 };
+            if best.as_ref().is_none_or(|(b, ..)| score >= *b) {
+                for earlier in &mut rounds {
+                    earlier.best = false;
+                }
+                record.best = true;
+                best = Some((score, round, next.clone()));
+            }
+            job.tell(Progress::Round(Box::new(record.clone())));
+            rounds.push(record);
+            state = next;
+            let kept = best.as_ref().map_or(0, |b| b.1);
+            if settings.train.patience > 0 && round - kept >= settings.train.patience {
+                let what = format!("stopped early: nothing better on the held slice since round {kept}");
+                let event = GuardEvent { round, what };
+                job.tell(Progress::Guard(event.clone()));
+                events.push(event);
+                break;
+            }
+            round += 1;
+        }
+        let (_, _, kept) = best.ok_or_else(|| Error::job(format!("phase {} kept no round", self.name)))?;
+        Ok(Trained { checkpoint: kept.checkpoint, rounds, events })
+    }
+
+    async fn round(
+        &self,
+        job: &mut Job,
+        shards: &Shards,
+        state: &State,
+        round: u32,
+        rollbacks: u32,
+        step: f64,
+    ) -> Result<(State, RoundRecord)> {
+        let s = job.spec.settings.clone();
+        let tag = format!("{}-r{round:04}-{rollbacks}", self.name);
+        let steps = steps_per_round(&s, shards.train_images);
+        let (first_step, total_steps) = (round * steps, self.rounds * steps);
+        let inner = self.adversarial && s.adversary.freshness == Freshness::Step;
+        let budget = epsilon_at(&s, first_step + steps, total_steps);
+        let mut order = shards.train.clone();
+        order.shuffle(&mut stream(s.job.seed, Purpose::Order, u64::from(round), self.name));
+        let adversarial = if self.adversarial && !inner {
+            self.augment(job, &order, state, round, rollbacks, step, budget).await?
+        } else {
+            Vec::new()
+        };
+        let replicas = s.train.replicas as usize;
+        let deal = |all: &[Blob], replica: usize| -> Vec<Blob> {
+            all.iter().skip(replica).step_by(replicas).cloned().collect()
+        };
+        let tasks = (0..replicas).map(|replica| {
+            let work = TrainWork {
+                round,
+                replica: replica as u32,
+                checkpoint: state.checkpoint.clone(),
+                optimizer: state.optimizer.clone(),
+                shards: deal(&order, replica),
+                adversarial: deal(&adversarial, replica),
+                steps,
+                first_step,
+                total_steps,
+                rate: self.rate,
+                repeats: shards.repeats.clone(),
+                adversary: inner.then_some(StepAdversary {
+                    method: s.adversary.method,
+                    epsilon: s.adversary.epsilon,
+                    step,
+                    noise: s.adversary.noise,
+                }),
+            };
+            (TaskId(format!("{tag}-train-{replica}")), Work::Train(work))
+        });
+        let trained = job.stage(&format!("{} {round}: train", self.name), tasks.collect()).await?;
+        let outputs = trained.iter().map(|t| Ok((output(t, "checkpoint")?, output(t, "optimizer")?)));
+        let merge = Work::Merge {
+            start: state.checkpoint.clone(),
+            replicas: outputs.collect::<Result<_>>()?,
+            outer: state.outer.clone(),
+        };
+        let merged = job.stage(&format!("{} {round}: merge", self.name), vec![(TaskId(format!("{tag}-merge")), merge)]).await?;
+        let next = State {
+            checkpoint: output(&merged[0], "checkpoint")?,
+            optimizer: Some(output(&merged[0], "optimizer")?),
+            outer: merged[0].outputs.get("outer").cloned(),
+        };
+        let [held_clean, held_fgsm, held_pgd] = self.measure(job, shards, &next.checkpoint, &tag).await?;
+        let mean = |name: &str| trained.iter().filter_map(|t| t.metrics.get(name)).sum::<f64>() / trained.len() as f64;
+        let record = RoundRecord {
+            phase: self.name.to_string(),
+            round,
+            loss: mean("loss"),
+            train_accuracy: mean("accuracy"),
+            epsilon: if self.adversarial { budget } else { 0.0 },
+            held_clean,
+            held_fgsm,
+            held_pgd,
+            checkpoint_sha256: next.checkpoint.sha256.clone(),
+            best: false,
+        };
+        Ok((next, record))
+    }
+
+    /// Adversarial copies of the training shards, in their order.
+    #[expect(clippy::too_many_arguments, reason = "all of a round's circumstances")]
+    async fn augment(
+        &self,
+        job: &mut Job,
+        order: &[Blob],
+        state: &State,
+        round: u32,
+        rollbacks: u32,
+        step: f64,
+        budget: f64,
+    ) -> Result<Vec<Blob>> {
+        let s = &job.spec.settings;
+        let once = s.adversary.freshness == Freshness::Once;
+        let (tag, view) = if once { ("once".to_string(), 0) } else { (format!("r{round:04}-{rollbacks}"), round) };
+        let epsilon = if once { s.adversary.epsilon } else { crate::config::Epsilon::new(budget).unwrap_or(s.adversary.epsilon) };
+        let tasks = order.iter().map(|shard| {
+            let work = Work::Augment {
+                shard: shard.clone(),
+                checkpoint: if once { self.origin.clone() } else { state.checkpoint.clone() },
+                round: Some(view),
+                method: s.adversary.method,
+                epsilon,
+                step,
+                noise: s.adversary.noise,
+            };
+            (TaskId(format!("{}-{tag}-augment-{}", self.name, &shard.sha256[..12])), work)
+        });
+        let made = job.stage(&format!("{} {round}: augment", self.name), tasks.collect()).await?;
+        made.iter().map(|m| output(m, "shard")).collect()
+    }
+
+    /// Clean, FGSM and PGD accuracy on the held slice.
+    async fn measure(&self, job: &mut Job, shards: &Shards, model: &Blob, tag: &str) -> Result<[Count; 3]> {
+        let s = &job.spec.settings;
+        let attacked = self.adversarial && s.guard.enabled;
+        let mut conditions = vec![Condition { attack: "clean".into(), epsilon: crate::config::Epsilon::ZERO }];
+        if attacked {
+            for attack in ["fgsm".to_string(), format!("pgd{}", s.guard.steps)] {
+                conditions.push(Condition { attack, epsilon: s.adversary.epsilon });
+            }
+        }
+        let limit = if attacked { s.guard.images.div_ceil(shards.held.len().max(1)) } else { 0 };
+        let tasks = shards.held.iter().enumerate().map(|(i, shard)| {
+            let work = Work::Evaluate {
+                shard: shard.clone(),
+                checkpoint: model.clone(),
+                conditions: conditions.clone(),
+                limit,
+                examples: 0,
+                keep_images: false,
+            };
+            (TaskId(format!("{tag}-guard-{i:03}")), work)
+        });
+        let tasks = tasks.collect();
+        let parts = job.stage(&format!("{tag}: guard"), tasks).await?;
+        let outcomes = merged_outcomes(job, &parts).await?;
+        let count = |i: usize| if attacked { outcomes.count(i) } else { Count { correct: 0, n: 0 } };
+        Ok([outcomes.count(0), count(1), count(2)])
+    }
+
+    /// Says why, if the round looks like catastrophic overfitting (Wong et al. 2020).
+    fn collapse(&self, s: &Settings, record: &RoundRecord, best_pgd: f64) -> Option<String> {
+        if !self.adversarial || !s.guard.enabled {
+            return None;
+        }
+        let (fgsm, pgd) = (record.held_fgsm.accuracy(), record.held_pgd.accuracy());
+        let full = record.epsilon >= s.adversary.epsilon.value() - 1e-9;
+        if pgd < best_pgd - s.guard.drop {
+            return Some(format!("PGD accuracy fell to {:.1} % from {:.1} %", pgd * 100.0, best_pgd * 100.0));
+        }
+        if full && fgsm - pgd > s.guard.gap {
+            return Some(format!("FGSM accuracy {:.1} % hides PGD accuracy {:.1} %", fgsm * 100.0, pgd * 100.0));
+        }
+        None
+    }
+}
+
+/// Steps of each replica in one round.
+fn steps_per_round(s: &Settings, images: u64) -> u32 {
+    if s.train.steps_per_round > 0 {
+        return s.train.steps_per_round;
+    }
+    let per_step = s.train.batch as u64 * u64::from(s.train.replicas);
+    u32::try_from((images / per_step).max(1)).unwrap_or(u32::MAX)
+}
+
+/// The adversary's budget after `step` of `total` steps: 0, then a straight line, then all of it.
+pub fn epsilon_at(s: &Settings, step: u32, total: u32) -> f64 {
+    let at = f64::from(step) / f64::from(total.max(1));
+    let (from, to) = (s.adversary.ramp_start, s.adversary.ramp_end);
+    let share = if at >= to { 1.0 } else { ((at - from) / (to - from)).max(0.0) };
+    share * s.adversary.epsilon.value()
+}
+
+/// The output that the kind of task is bound to have.
+pub(super) fn output(success: &Success, name: &str) -> Result<Blob> {
+    success.outputs.get(name).cloned().ok_or_else(|| Error::internal(format!("a task brought no output '{name}'")))
+}
+
+/// Reads and joins the outcomes of evaluation tasks, in their order.
+pub(super) async fn merged_outcomes(job: &Job, parts: &[Success]) -> Result<Outcomes> {
+    let mut all = Vec::with_capacity(parts.len());
+    for part in parts {
+        let bytes = job.store.get_blob(&output(part, "outcomes")?).await?;
+        let outcomes: Outcomes =
+            serde_json::from_slice(&bytes).map_err(|e| Error::data("outcomes are not the JSON they should be").because(e))?;
+        all.push(outcomes);
+    }
+    Outcomes::merge(all)
+}

@@ -1,0 +1,82 @@
+//! The whole job in one process: the coordinator and its workers over the in-process queue and a
+//! local folder. The same code as on a cluster, with other ends plugged into the two seams.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::coordinator::{Coordinator, JobSpec, Observer};
+use crate::error::{Error, Kind, Result};
+use crate::queue::{MemoryQueue, Queue};
+use crate::store::{LocalStore, Store};
+use crate::task::WorkerId;
+use crate::worker::{Setup, Worker};
+
+/// A queue, a store and running workers.
+#[derive(Debug)]
+pub struct Home {
+    /// Where everything of the job lies.
+    pub store: Arc<dyn Store>,
+    queue: Arc<dyn Queue>,
+    workers: JoinSet<Result<()>>,
+    stop: CancellationToken,
+    _cache: tempfile::TempDir,
+}
+
+impl Home {
+    /// Starts `workers` workers on a store in `folder`.
+    pub fn open(folder: &Path, workers: usize, delivery_limit: u32) -> Result<Self> {
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder)?);
+        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(delivery_limit));
+        let cache = tempfile::Builder::new()
+            .prefix("hardy-cache-")
+            .tempdir_in(folder)
+            .map_err(|e| Error::storage(format!("no cache can be made in {}", folder.display())).because(e))?;
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        for number in 0..workers {
+            let id = WorkerId(format!("local-{number}"));
+            let worker = Worker::new(Setup {
+                cache: cache.path().join(&id.0),
+                id,
+                queue: queue.clone(),
+                store: store.clone(),
+            })?;
+            running.spawn(worker.run(stop.clone()));
+        }
+        Ok(Self { store, queue, workers: running, stop, _cache: cache })
+    }
+
+    /// Runs a job to its end, or until a signal.
+    pub async fn run(mut self, spec: JobSpec, observer: Observer) -> Result<()> {
+        let coordinator = Coordinator::new(self.store.clone(), self.queue.clone(), "local");
+        let outcome = tokio::select! {
+            outcome = coordinator.run(spec, observer) => outcome,
+            ended = self.workers.join_next() => match ended {
+                Some(Ok(Err(e))) => Err(e),
+                _ => Err(Error::internal("a worker ended before its job did")),
+            },
+            () = interrupted() => {
+                Err(Error::new(Kind::Interrupted, "interrupted; the same command goes on where this one stopped"))
+            }
+        };
+        self.stop.cancel();
+        outcome
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+async fn interrupted() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
+}

@@ -1,0 +1,61 @@
+//! Fetched objects on the worker's disk, by their hash.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Context, Kind, Result};
+use crate::store::{Blob, LocalStore, Store};
+
+/// Least recently fetched files go when the cache holds more than this many bytes.
+const LIMIT: u64 = 4 << 30;
+
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    kept: Mutex<VecDeque<Blob>>,
+}
+
+impl Cache {
+    pub(super) fn new(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)
+            .context(Kind::Storage, || format!("the cache folder {} cannot be created", folder.display()))?;
+        Ok(Self { folder: folder.to_path_buf(), kept: Mutex::default() })
+    }
+
+    /// The file that holds `blob`, fetched and checked unless it is there already.
+    pub(crate) async fn fetch(&self, store: &Arc<dyn Store>, blob: &Blob) -> Result<PathBuf> {
+        let path = self.folder.join(&blob.sha256);
+        let known = self.lock().iter().any(|b| b.sha256 == blob.sha256) && path.is_file();
+        if !known {
+            let local = LocalStore::create(&self.folder)?;
+            let key = crate::store::Key::new(blob.sha256.clone())?;
+            let copy = local.put(&key, store.get(&blob.key).await?).await?;
+            if let Err(e) = blob.check(copy.size, &copy.sha256) {
+                local.delete(&key).await?;
+                return Err(e);
+            }
+        }
+        self.touch(blob);
+        Ok(path)
+    }
+
+    fn touch(&self, blob: &Blob) {
+        let mut kept = self.lock();
+        kept.retain(|b| b.sha256 != blob.sha256);
+        kept.push_back(blob.clone());
+        let mut total: u64 = kept.iter().map(|b| b.size).sum();
+        // What this task has just fetched stays, however large.
+        while total > LIMIT && kept.len() > 8 {
+            if let Some(old) = kept.pop_front() {
+                total -= old.size;
+                // A file that cannot be removed costs disk, not correctness.
+                let _ = std::fs::remove_file(self.folder.join(old.sha256));
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Blob>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,142 @@
+//! What the compute thread keeps, and which work is done where.
+
+use std::collections::BTreeMap;
+
+use super::{Attempt, evaluation, photos, training};
+use crate::config::Outer;
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::{self, ModelSpec, Network, Weights};
+use crate::store::Blob;
+use crate::task::{Success, Work};
+use crate::train::merge;
+
+/// The state of the compute thread: the network it loaded last.
+#[derive(Debug, Default)]
+pub(crate) struct Compute {
+    loaded: Option<(String, Network)>,
+}
+
+impl Compute {
+    /// The network with these weights, loaded unless it is the one that was used last.
+    pub(super) fn network(&mut self, recipe: &Recipe) -> Result<&Network> {
+        let known = self.loaded.as_ref().is_some_and(|(id, _)| *id == recipe.id);
+        if !known {
+            self.loaded = None;
+            self.loaded = Some((recipe.id.clone(), recipe.build()?));
+        }
+        match &self.loaded {
+            Some((_, network)) => Ok(network),
+            None => Err(Error::internal("no network is loaded")),
+        }
+    }
+}
+
+/// All that a network is built from.
+#[derive(Debug, Clone)]
+pub(super) struct Recipe {
+    id: String,
+    pub(super) spec: ModelSpec,
+    weights: Weights,
+    device: String,
+    bf16: bool,
+    threads: usize,
+}
+
+impl Recipe {
+    /// Fetches a checkpoint and the network's description.
+    pub(super) async fn fetch(attempt: &Attempt<'_>, checkpoint: &Blob) -> Result<Self> {
+        let model = attempt.model.as_ref().ok_or_else(|| Error::data("the task names no model"))?;
+        let path = attempt.cache.fetch(attempt.store, model).await?;
+        let text = std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", model.key))?;
+        let spec: ModelSpec =
+            serde_json::from_slice(&text).context(Kind::Data, || format!("{} does not describe a model", model.key))?;
+        let settings = &attempt.spec.settings;
+        Ok(Self {
+            id: format!("{}/{}", model.sha256, checkpoint.sha256),
+            spec,
+            weights: weights(attempt, checkpoint).await?,
+            device: settings.model.device.clone(),
+            bf16: settings.model.bf16,
+            threads: settings.job.threads_per_task,
+        })
+    }
+
+    /// Builds the network; call it on the compute thread.
+    pub(super) fn build(&self) -> Result<Network> {
+        tch::set_num_threads(i32::try_from(self.threads).unwrap_or(1));
+        Network::load(&self.spec, &self.weights, model::device(&self.device)?)
+    }
+
+    /// What is computed with, for the report.
+    pub(super) fn facts(&self) -> Result<BTreeMap<String, String>> {
+        Ok([
+            ("device", format!("{:?}", model::device(&self.device)?).to_lowercase()),
+            ("libtorch", model::libtorch_version().to_string()),
+            ("instruction_set", model::instruction_set().to_string()),
+            ("precision", if self.bf16 { "bfloat16" } else { "float32" }.to_string()),
+        ]
+        .map(|(k, v)| (k.to_string(), v))
+        .into())
+    }
+}
+
+/// Fetches named tensors.
+pub(super) async fn weights(attempt: &Attempt<'_>, blob: &Blob) -> Result<Weights> {
+    let path = attempt.cache.fetch(attempt.store, blob).await?;
+    let bytes = std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", blob.key))?;
+    model::checkpoint::read(&bytes)
+}
+
+/// Does one task.
+pub(super) async fn perform(attempt: &Attempt<'_>, work: &Work) -> Result<Success> {
+    match work {
+        Work::Inspect { photos } => photos::inspect(attempt, photos).await,
+        Work::Shard { plan } => photos::pack(attempt, plan).await,
+        Work::Augment { .. } => evaluation::augment(attempt, work).await,
+        Work::Train(work) => training::round(attempt, work).await,
+        Work::Merge { start, replicas, outer } => merged(attempt, start, replicas, outer.as_ref()).await,
+        Work::Evaluate { .. } => evaluation::evaluate(attempt, work).await,
+    }
+}
+
+async fn merged(
+    attempt: &Attempt<'_>,
+    start: &Blob,
+    replicas: &[(Blob, Blob)],
+    outer: Option<&Blob>,
+) -> Result<Success> {
+    let (mut checkpoints, mut optimizers) = (Vec::new(), Vec::new());
+    for (checkpoint, optimizer) in replicas {
+        checkpoints.push(weights(attempt, checkpoint).await?);
+        optimizers.push(weights(attempt, optimizer).await?);
+    }
+    let start = weights(attempt, start).await?;
+    let momentum = match outer {
+        Some(blob) => Some(weights(attempt, blob).await?),
+        None => None,
+    };
+    let train = attempt.spec.settings.train.clone();
+    let files = attempt
+        .compute(move |_| {
+            let mean = merge::average(&checkpoints)?;
+            let optimizer = merge::average(&optimizers)?;
+            let mut files = vec![("optimizer", model::checkpoint::write(&optimizer)?)];
+            let mean = match train.outer {
+                Outer::Average => mean,
+                Outer::Nesterov => {
+                    let (rate, decay) = (train.outer_rate, train.outer_momentum);
+                    let (next, velocity) = merge::nesterov(&start, &mean, momentum.as_ref(), rate, decay)?;
+                    files.push(("outer", model::checkpoint::write(&velocity)?));
+                    next
+                }
+            };
+            files.push(("checkpoint", model::checkpoint::write(&mean)?));
+            Ok(files)
+        })
+        .await?;
+    let mut success = Success::default();
+    for (name, bytes) in files {
+        success.outputs.extend([attempt.put(name, "safetensors", bytes).await?]);
+    }
+    Ok(success)
+}

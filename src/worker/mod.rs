@@ -1,0 +1,214 @@
+//! A worker: receives a task, fetches its objects, computes, stores, reports, acknowledges.
+//!
+//! The async side keeps the broker and the store happy; one thread of its own computes, so that a
+//! long step never delays a heartbeat.
+
+mod cache;
+mod compute;
+mod evaluation;
+mod photos;
+mod thread;
+mod training;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::coordinator::JobSpec;
+use crate::error::{Context, Error, Kind, Result};
+use crate::queue::{Delivery, Queue, Topic};
+use crate::store::{Blob, Key, Reader, Store};
+use crate::task::{Event, Report, Success, Task, VERSION, WorkerId};
+
+use cache::Cache;
+use thread::Thread;
+
+/// How often a running task says that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// What a worker needs.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Its name.
+    pub id: WorkerId,
+    /// Where tasks come from and reports go.
+    pub queue: Arc<dyn Queue>,
+    /// Where objects lie.
+    pub store: Arc<dyn Store>,
+    /// Fetched objects are kept here.
+    pub cache: PathBuf,
+}
+
+/// One worker; it has one compute thread.
+#[derive(Debug)]
+pub struct Worker {
+    setup: Setup,
+    cache: Cache,
+    thread: Thread,
+    specs: BTreeMap<String, Arc<JobSpec>>,
+}
+
+/// One try at a task: everything the work needs.
+pub(crate) struct Attempt<'a> {
+    pub(crate) spec: Arc<JobSpec>,
+    /// The network's description, once the classes are known.
+    pub(crate) model: Option<Blob>,
+    pub(crate) store: &'a Arc<dyn Store>,
+    pub(crate) cache: &'a Cache,
+    pub(crate) thread: &'a Thread,
+    /// Images dealt with so far, for the heartbeat.
+    pub(crate) images: Arc<AtomicU64>,
+    /// Outputs go below this key.
+    prefix: Key,
+}
+
+impl Attempt<'_> {
+    /// Stores an output under a key of this attempt's own.
+    pub(crate) async fn put(&self, name: &str, extension: &str, bytes: impl Into<Bytes>) -> Result<(String, Blob)> {
+        let key = self.prefix.join(format!("{name}.{extension}"));
+        Ok((name.to_string(), self.store.put_bytes(&key, bytes).await?))
+    }
+
+    /// The same from a stream.
+    pub(crate) async fn put_stream(&self, name: &str, extension: &str, body: Reader) -> Result<(String, Blob)> {
+        let key = self.prefix.join(format!("{name}.{extension}"));
+        Ok((name.to_string(), self.store.put(&key, body).await?))
+    }
+
+    /// Runs `work` on the compute thread.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut compute::Compute) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.thread.run(work).await
+    }
+}
+
+impl Worker {
+    /// Prepares a worker and starts its thread.
+    pub fn new(setup: Setup) -> Result<Self> {
+        let cache = Cache::new(&setup.cache)?;
+        let thread = Thread::start(&setup.id)?;
+        Ok(Self { setup, cache, thread, specs: BTreeMap::new() })
+    }
+
+    /// Works until `stop`. A task in progress is then handed back.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        let mut tasks = self.setup.queue.consume(Topic::Tasks).await?;
+        info!(worker = %self.setup.id, "ready");
+        loop {
+            let delivery = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                delivery = tasks.next() => delivery?,
+            };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                handled = self.handle(delivery) => handled?,
+            }
+        }
+    }
+
+    async fn handle(&mut self, delivery: Box<dyn Delivery>) -> Result<()> {
+        let task = match parse(delivery.body()) {
+            Ok(task) => task,
+            Err(e) => {
+                // Nobody to report to: the message itself is all there is to keep.
+                error!("a message that is no task was set aside: {}", e.chain());
+                self.setup.queue.publish(Topic::Dead, delivery.body().clone()).await?;
+                return delivery.ack().await;
+            }
+        };
+        let attempt = format!("{}-{:08x}", self.setup.id, rand::rng().next_u32());
+        let worker = self.setup.id.clone();
+        let report = |report| Event {
+            version: VERSION,
+            job: task.job.clone(),
+            task: task.id.clone(),
+            attempt: attempt.clone(),
+            worker: worker.clone(),
+            report,
+        };
+        let queue = self.setup.queue.clone();
+        publish(&queue, &report(Report::Started)).await?;
+        debug!(task = %task.id, worker = %self.setup.id, "started");
+        let images = Arc::new(AtomicU64::new(0));
+        let began = Instant::now();
+        let outcome = {
+            let heartbeat = async {
+                loop {
+                    tokio::time::sleep(HEARTBEAT).await;
+                    let images = images.load(Ordering::Relaxed);
+                    if let Err(e) = publish(&queue, &report(Report::Progress { images })).await {
+                        warn!("a heartbeat was not sent: {}", e.chain());
+                    }
+                }
+            };
+            tokio::select! {
+                outcome = self.attempt(&task, &attempt, images.clone()) => outcome,
+                () = heartbeat => Err(Error::internal("the heartbeat ended")),
+            }
+        };
+        let last = match outcome {
+            Ok(mut success) => {
+                success.metrics.insert("seconds".into(), began.elapsed().as_secs_f64());
+                success.metrics.entry("images".into()).or_insert(images.load(Ordering::Relaxed) as f64);
+                Report::Done(success)
+            }
+            Err(e) => Report::Failed { error: e.chain(), code: e.kind().exit_code() },
+        };
+        publish(&queue, &report(last)).await?;
+        delivery.ack().await
+    }
+
+    async fn attempt(&mut self, task: &Task, attempt: &str, images: Arc<AtomicU64>) -> Result<Success> {
+        let spec = self.spec(&task.spec).await?;
+        if spec.id != task.job {
+            return Err(Error::data(format!("task {} names the settings of job {}", task.id, spec.id)));
+        }
+        let prefix = JobSpec::prefix(&task.job).join("attempts").join(&task.id).join(attempt);
+        let store = &self.setup.store;
+        let model = task.model.clone();
+        let attempt = Attempt { spec, model, store, cache: &self.cache, thread: &self.thread, images, prefix };
+        compute::perform(&attempt, &task.work).await
+    }
+
+    async fn spec(&mut self, blob: &Blob) -> Result<Arc<JobSpec>> {
+        if let Some(spec) = self.specs.get(&blob.sha256) {
+            return Ok(spec.clone());
+        }
+        let bytes = self.setup.store.get_blob(blob).await?;
+        let spec: JobSpec = serde_json::from_slice(&bytes)
+            .context(Kind::Data, || format!("{} does not hold a job's settings", blob.key))?;
+        let spec = Arc::new(spec);
+        self.specs.insert(blob.sha256.clone(), spec.clone());
+        Ok(spec)
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Task> {
+    #[derive(serde::Deserialize)]
+    struct Header {
+        version: u32,
+    }
+    let not_a_task = || "the message is no task".to_string();
+    let header: Header = serde_json::from_slice(body).context(Kind::Data, not_a_task)?;
+    if header.version != VERSION {
+        return Err(Error::data(format!(
+            "the task has format version {}, this worker reads version {VERSION}",
+            header.version
+        )));
+    }
+    serde_json::from_slice(body).context(Kind::Data, not_a_task)
+}
+
+async fn publish(queue: &Arc<dyn Queue>, event: &Event) -> Result<()> {
+    let body = serde_json::to_vec(event).context(Kind::Internal, || "an event has no JSON form".into())?;
+    queue.publish(Topic::Events, body.into()).await
+}

@@ -1,0 +1,54 @@
+//! The one thread of a worker that computes. libtorch runs nowhere else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
+
+use super::compute::Compute;
+use crate::error::{Context, Error, Kind, Result};
+use crate::task::WorkerId;
+
+type Parcel = Box<dyn FnOnce(&mut Compute) + Send>;
+
+/// A handle to the thread. Dropped, the thread ends after what it is doing.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    parcels: mpsc::Sender<Parcel>,
+}
+
+impl Thread {
+    pub(super) fn start(worker: &WorkerId) -> Result<Self> {
+        let (parcels, inbox) = mpsc::channel::<Parcel>();
+        std::thread::Builder::new()
+            .name(format!("compute {worker}"))
+            .spawn(move || {
+                let mut compute = Compute::default();
+                while let Ok(parcel) = inbox.recv() {
+                    parcel(&mut compute);
+                }
+            })
+            .context(Kind::Internal, || "the compute thread cannot be started".into())?;
+        Ok(Self { parcels })
+    }
+
+    /// Runs `work` on the thread. A panic in it is an error of this task and of no other.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Compute) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, result) = oneshot::channel();
+        let parcel: Parcel = Box::new(move |compute| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(compute))).unwrap_or_else(|panic| {
+                *compute = Compute::default();
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                Err(Error::internal(format!("the computation panicked: {text}")))
+            });
+            // The receiver is gone when the task was given up; nobody wants the result then.
+            let _ = answer.send(outcome);
+        });
+        self.parcels.send(parcel).map_err(|_| Error::internal("the compute thread has ended"))?;
+        result.await.map_err(|_| Error::internal("the compute thread has ended"))?
+    }
+}
