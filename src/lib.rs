@@ -17,6 +17,7 @@
 //! - [`error`]: kinds of failure and exit codes.
 
 pub mod attack;
+pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod dataset;

@@ -63,6 +63,19 @@ pub struct Example {
     pub adversarial: Vec<u8>,
 }
 
+/// A sanity check on the figures: does the evaluation measure what it claims to?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// A few words: `PGD is at least as strong as FGSM`.
+    pub name: String,
+    /// False marks the figures as not to be trusted.
+    pub passed: bool,
+    /// What was measured, with numbers.
+    pub figure: String,
+    /// Why a sound evaluation passes, in one sentence.
+    pub explanation: String,
+}
+
 /// Versions and circumstances.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -117,6 +130,8 @@ pub struct RunRecord {
     pub static_set: Vec<(String, Count)>,
     /// For the grid.
     pub examples: Vec<Example>,
+    /// The sanity checks on the figures.
+    pub checks: Vec<Check>,
     /// See [`Provenance`].
     pub provenance: Provenance,
 }

@@ -1,0 +1,2 @@
+//! The commands. Nothing of the domain.
+pub mod report;
