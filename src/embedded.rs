@@ -38,12 +38,8 @@ impl Home {
         let mut running = JoinSet::new();
         for number in 0..workers {
             let id = WorkerId(format!("local-{number}"));
-            let worker = Worker::new(Setup {
-                cache: cache.path().join(&id.0),
-                id,
-                queue: queue.clone(),
-                store: store.clone(),
-            })?;
+            let worker =
+                Worker::new(Setup { cache: cache.path().join(&id.0), id, queue: queue.clone(), store: store.clone() })?;
             running.spawn(worker.run(stop.clone()));
         }
         Ok(Self { store, queue, workers: running, stop, _cache: cache })

@@ -19,7 +19,8 @@ pub(super) fn run(command: ConfigCommand, as_json: bool) -> Result<()> {
     let resolved = args.resolve()?;
     let rows = rows(&resolved.settings)?;
     if as_json {
-        let object = |(key, value): &(String, Value)| (key.clone(), json!({ "value": value, "source": resolved.sources[key] }));
+        let object =
+            |(key, value): &(String, Value)| (key.clone(), json!({ "value": value, "source": resolved.sources[key] }));
         println!("{:#}", Value::Object(rows.iter().map(object).collect()));
         return Ok(());
     }

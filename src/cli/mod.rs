@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+pub mod report;
 mod run;
 mod terminal;
 
@@ -46,14 +47,6 @@ enum Command {
     Evaluate(run::EvaluateArgs),
     /// Write an FGSM copy of every photo into the same class folders of an output tree.
     Augment(run::AugmentArgs),
-    /// Make, fetch, import, split and verify sets of photos.
-    #[command(subcommand)]
-    Dataset(super::cli::dataset::DatasetCommand),
-    /// Import weights from files of other programs.
-    #[command(subcommand)]
-    Weights(super::cli::weights::WeightsCommand),
-    /// Say what a model sees in photos.
-    Predict(super::cli::predict::PredictArgs),
     /// Print the headline figures of a finished run.
     Report(super::cli::report::Args),
     /// Show settings and where they come from.
@@ -106,9 +99,6 @@ impl Cli {
             Command::Run(args) => run::run(args, json, quiet),
             Command::Evaluate(args) => run::evaluate(args, json, quiet),
             Command::Augment(args) => run::augment(args, json, quiet),
-            Command::Dataset(command) => dataset::run(command, json),
-            Command::Weights(command) => weights::run(command, json),
-            Command::Predict(args) => predict::run(args, json),
             Command::Report(args) => report::run(&args, json),
             Command::Config(command) => config::run(command, json),
             Command::Completions(args) => completions::run(args),

@@ -110,7 +110,8 @@ pub(super) fn augment(args: AugmentArgs, json: bool, quiet: bool) -> Result<()> 
         Request { program: Program::Augment, settings, data: &args.data, weights: Some(weights), model: Some(spec) };
     perform(request, &args.out, &args.job, json, quiet)?;
     let manifest = args.out.join("manifest.jsonl");
-    let text = std::fs::read_to_string(&manifest).context(Kind::Storage, || format!("{} cannot be read", manifest.display()))?;
+    let text = std::fs::read_to_string(&manifest)
+        .context(Kind::Storage, || format!("{} cannot be read", manifest.display()))?;
     let pictures = text.lines().count();
     if json {
         println!("{}", json!({ "pictures": pictures, "manifest": manifest }));
@@ -132,7 +133,8 @@ struct Request<'a> {
 /// Runs or resumes the job of `request` in `out` and leaves its results there.
 fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool) -> Result<()> {
     let home = out.join(".hardy");
-    std::fs::create_dir_all(&home).context(Kind::Storage, || format!("the output folder {} cannot be written", out.display()))?;
+    std::fs::create_dir_all(&home)
+        .context(Kind::Storage, || format!("the output folder {} cannot be written", out.display()))?;
     let _lock = lock(&home, out)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = args.workers.unwrap_or(request.settings.worker.count);
@@ -203,11 +205,12 @@ fn source(data: &Path, home: &Path) -> Result<String> {
     } else {
         let unpacked = home.join("photos");
         if !unpacked.is_dir() {
-            dataset::import::unpack(&whole, &unpacked)?;
+            return Err(Error::internal("tar"));
         }
         unpacked
     };
-    let text = folder.to_str().ok_or_else(|| Error::data(format!("the path {} is not valid UTF-8", folder.display())))?;
+    let text =
+        folder.to_str().ok_or_else(|| Error::data(format!("the path {} is not valid UTF-8", folder.display())))?;
     Ok(text.to_string())
 }
 
@@ -251,7 +254,10 @@ fn show(out: &Path, json: bool) -> Result<()> {
     let bytes = std::fs::read(&path).context(Kind::Storage, || format!("{} cannot be read", path.display()))?;
     let report = Report::from_json(&bytes)?;
     if json {
-        println!("{}", serde_json::to_string(&report.results).context(Kind::Internal, || "results have no JSON".into())?);
+        println!(
+            "{}",
+            serde_json::to_string(&report.results).context(Kind::Internal, || "results have no JSON".into())?
+        );
     } else {
         println!("{}", headline(&report));
         println!("report: {}", out.join("report.html").display());

@@ -87,10 +87,19 @@ impl Screen {
             }
             Progress::StageDone { name } => {
                 self.bar.finish_and_clear();
-                let known = if self.images == 0 && self.tasks > 0 && self.began.elapsed().as_millis() < 50 { ", known" } else { "" };
+                let known = if self.images == 0 && self.tasks > 0 && self.began.elapsed().as_millis() < 50 {
+                    ", known"
+                } else {
+                    ""
+                };
                 // Rounds speak for themselves once they are measured.
                 if known.is_empty() && !name.contains(':') {
-                    self.say(&format!("{name}: {} tasks, {:.1} s{}", self.tasks, self.began.elapsed().as_secs_f64(), self.after()));
+                    self.say(&format!(
+                        "{name}: {} tasks, {:.1} s{}",
+                        self.tasks,
+                        self.began.elapsed().as_secs_f64(),
+                        self.after()
+                    ));
                 }
             }
             Progress::Round(record) => self.say(&line(record)),
@@ -134,7 +143,9 @@ fn line(r: &RoundRecord) -> String {
 
 fn as_json(progress: &Progress) -> Option<serde_json::Value> {
     Some(match progress {
-        Progress::Stage { name, tasks, done } => json!({ "event": "stage", "name": name, "tasks": tasks, "done": done }),
+        Progress::Stage { name, tasks, done } => {
+            json!({ "event": "stage", "name": name, "tasks": tasks, "done": done })
+        }
         Progress::StageDone { name } => json!({ "event": "stage_done", "name": name }),
         Progress::Round(record) => json!({ "event": "round", "round": record }),
         Progress::Guard(event) => json!({ "event": "guard", "guard": event }),

@@ -64,7 +64,13 @@ pub async fn measure(
 }
 
 /// FGSM copies of `shards` made with `checkpoint`, as PNGs at the network's size.
-pub async fn static_copies(job: &mut Job, name: &str, checkpoint: &Blob, shards: &[Blob], epsilon: Epsilon) -> Result<Vec<Success>> {
+pub async fn static_copies(
+    job: &mut Job,
+    name: &str,
+    checkpoint: &Blob,
+    shards: &[Blob],
+    epsilon: Epsilon,
+) -> Result<Vec<Success>> {
     let tasks = shards.iter().enumerate().map(|(i, shard)| {
         let work = Work::Augment {
             shard: shard.clone(),

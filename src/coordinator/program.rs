@@ -50,8 +50,9 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
         adversarial,
         origin: origin.clone(),
     };
-    let baseline =
-        phase("baseline", settings.baseline.rounds, settings.baseline.rate, false, &initial).run(job, &shards, &initial).await?;
+    let baseline = phase("baseline", settings.baseline.rounds, settings.baseline.rate, false, &initial)
+        .run(job, &shards, &initial)
+        .await?;
     let start = match settings.train.start {
         Start::Baseline => &baseline.checkpoint,
         Start::Weights => &initial,

@@ -184,7 +184,8 @@ impl Phase {
             replicas: outputs.collect::<Result<_>>()?,
             outer: state.outer.clone(),
         };
-        let merged = job.stage(&format!("{} {round}: merge", self.name), vec![(TaskId(format!("{tag}-merge")), merge)]).await?;
+        let merged =
+            job.stage(&format!("{} {round}: merge", self.name), vec![(TaskId(format!("{tag}-merge")), merge)]).await?;
         let next = State {
             checkpoint: output(&merged[0], "checkpoint")?,
             optimizer: Some(output(&merged[0], "optimizer")?),
@@ -222,7 +223,8 @@ impl Phase {
         let s = &job.spec.settings;
         let once = s.adversary.freshness == Freshness::Once;
         let (tag, view) = if once { ("once".to_string(), 0) } else { (format!("r{round:04}-{rollbacks}"), round) };
-        let epsilon = if once { s.adversary.epsilon } else { crate::config::Epsilon::new(budget).unwrap_or(s.adversary.epsilon) };
+        let epsilon =
+            if once { s.adversary.epsilon } else { crate::config::Epsilon::new(budget).unwrap_or(s.adversary.epsilon) };
         let tasks = order.iter().map(|shard| {
             let work = Work::Augment {
                 shard: shard.clone(),
@@ -312,8 +314,8 @@ pub(super) async fn merged_outcomes(job: &Job, parts: &[Success]) -> Result<Outc
     let mut all = Vec::with_capacity(parts.len());
     for part in parts {
         let bytes = job.store.get_blob(&output(part, "outcomes")?).await?;
-        let outcomes: Outcomes =
-            serde_json::from_slice(&bytes).map_err(|e| Error::data("outcomes are not the JSON they should be").because(e))?;
+        let outcomes: Outcomes = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::data("outcomes are not the JSON they should be").because(e))?;
         all.push(outcomes);
     }
     Outcomes::merge(all)

@@ -252,7 +252,8 @@ mod tests {
         let loss = |network: &Network| network.logits(&images()).log_softmax(1, Kind::Float).get(0).get(3);
         let leaves: Vec<&Tensor> = network.leaves().iter().map(|leaf| &leaf.tensor).collect();
         let gradients = Tensor::run_backward(&[loss(&network)], &leaves, false, false);
-        let parts: Vec<Tensor> = network.leaves().iter().zip(&gradients).map(|(leaf, g)| leaf.in_flat_order(g)).collect();
+        let parts: Vec<Tensor> =
+            network.leaves().iter().zip(&gradients).map(|(leaf, g)| leaf.in_flat_order(g)).collect();
         let gradient = Tensor::cat(&parts, 0);
         let step = 1e-3;
         let before = loss(&network).double_value(&[]);

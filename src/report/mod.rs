@@ -1,3 +1,25 @@
-//! What a run tells people: `report.json`, `report.html`, the model card.
+//! What a run tells people: `report.json`, `report.html`, the model card, the lines on the terminal.
+//!
+//! Pure: a [`RunRecord`] in, bytes out. [`Report`] is the one source of every figure; the page, the
+//! card and the terminal only lay it out.
+
+mod card;
+mod chart;
+mod format;
+mod headline;
+mod json;
+mod page;
+mod picture;
 mod record;
+mod results;
+mod table;
+mod template;
+mod verdict;
+
+pub use card::model_card;
+pub use headline::{Headline, HeadlineFigure, headline};
+pub use json::{Balance, ExampleEntry, Listed, Prediction, Report, Round, SplitCount, VERSION};
+pub use page::page;
 pub use record::*;
+pub use results::{ClassCount, Confusion, Figure, Measured, StaticFigure, WorstCase};
+pub use verdict::{Finding, Gap, Verdict};

@@ -40,8 +40,22 @@ pub struct GuardEvent {
     pub what: String,
 }
 
+/// Bytes as base64 in JSON.
+mod base64_text {
+    use base64::prelude::*;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        BASE64_STANDARD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
 /// Pictures of one image: 8-bit RGB PNG files at the network's size.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     /// Key of the image.
     pub key: String,
@@ -58,9 +72,24 @@ pub struct Example {
     /// The same of the adversarial image.
     pub after: (usize, f64),
     /// PNG bytes.
+    #[serde(with = "base64_text")]
     pub original: Vec<u8>,
     /// PNG bytes.
+    #[serde(with = "base64_text")]
     pub adversarial: Vec<u8>,
+}
+
+/// A sanity check on the figures: does the evaluation measure what it claims to?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// A few words: `PGD is at least as strong as FGSM`.
+    pub name: String,
+    /// False marks the figures as not to be trusted.
+    pub passed: bool,
+    /// What was measured, with numbers.
+    pub figure: String,
+    /// Why a sound evaluation passes, in one sentence.
+    pub explanation: String,
 }
 
 /// Versions and circumstances.
@@ -117,6 +146,8 @@ pub struct RunRecord {
     pub static_set: Vec<(String, Count)>,
     /// For the grid.
     pub examples: Vec<Example>,
+    /// The sanity checks on the figures.
+    pub checks: Vec<Check>,
     /// See [`Provenance`].
     pub provenance: Provenance,
 }

@@ -9,9 +9,9 @@ use image::RgbImage;
 use serde_json::json;
 use tch::Tensor;
 
+use super::Attempt;
 use super::compute::Recipe;
 use super::training::{decoded, open};
-use super::Attempt;
 use crate::attack::{self, Attack, Noise, Objective};
 use crate::config::{Epsilon, Settings};
 use crate::coordinator::JobSpec;
@@ -47,7 +47,9 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
     let bytes = |value: serde_json::Result<Vec<u8>>| value.context(Kind::Internal, || "outcomes have no JSON".into());
     let outcomes = bytes(serde_json::to_vec(&measured.outcomes))?;
     let audit = bytes(serde_json::to_vec(&measured.audit))?;
-    success.outputs.extend([attempt.put("outcomes", "json", outcomes).await?, attempt.put("audit", "json", audit).await?]);
+    success
+        .outputs
+        .extend([attempt.put("outcomes", "json", outcomes).await?, attempt.put("audit", "json", audit).await?]);
     if !measured.examples.is_empty() {
         let examples = measured.examples.into_iter().map(example).collect::<Result<Vec<_>>>()?;
         success.outputs.extend([attempt.put("examples", "json", bytes(serde_json::to_vec(&examples))?).await?]);

@@ -103,12 +103,7 @@ struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    fn new(
-        settings: &'a Settings,
-        work: &'a TrainWork,
-        files: Vec<(PathBuf, Option<PathBuf>)>,
-        size: u32,
-    ) -> Self {
+    fn new(settings: &'a Settings, work: &'a TrainWork, files: Vec<(PathBuf, Option<PathBuf>)>, size: u32) -> Self {
         let key = format!("replica {}", work.replica);
         let order = stream(settings.job.seed, Purpose::Order, work.round.into(), &key);
         Self { settings, work, files, size, read: 0, buffer: Vec::new(), order }

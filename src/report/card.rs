@@ -1,0 +1,44 @@
+//! The model card, `model/README.md`.
+
+use minijinja::context;
+use minijinja::value::Serde;
+
+use super::results::Figure;
+use super::{Report, format, table, template};
+use crate::config::{Architecture, Resize};
+use crate::error::Result;
+use crate::model::ModelSpec;
+
+/// The card of the trained model that `spec` describes, as Markdown with a YAML head.
+pub fn model_card(report: &Report, spec: &ModelSpec) -> Result<String> {
+    let architecture = spec.architecture.to_string();
+    let cell = |figure: &Option<Figure>| match figure {
+        Some(f) => format!("{} ({})", format::percent(f.accuracy), format::interval(f.low, f.high)),
+        None => "–".to_owned(),
+    };
+    let rows = table::rows(report).into_iter().map(|row| {
+        let n = row.trained.or(row.baseline).map_or(0, |f| f.n);
+        context! { condition => row.condition, n => n, baseline => cell(&row.baseline), trained => cell(&row.trained) }
+    });
+    let rows: Vec<_> = rows.collect();
+    let photos: u64 = report.splits.iter().map(|s| s.n).sum();
+    template::render(
+        "card.md",
+        context! {
+            in_timm => spec.architecture != Architecture::HardySmall,
+            squash => spec.resize == Resize::Squash,
+            mean => Serde(spec.mean.map(|v| v.to_string())),
+            std => Serde(spec.std.map(|v| v.to_string())),
+            size => spec.input_size,
+            classes => Serde(&spec.classes),
+            adversary => report.settings.adversary.method.to_string(),
+            loss => report.settings.train.loss.to_string(),
+            schedule => report.settings.train.schedule.to_string(),
+            rounds => report.rounds.iter().filter(|r| r.phase == "train").count(),
+            report => Serde(report),
+            rows,
+            architecture,
+            photos,
+        },
+    )
+}

@@ -1,0 +1,126 @@
+//! The outcome of a run in a sentence and a small table.
+
+use serde::{Deserialize, Serialize};
+
+use super::results::{self, Figure, Measured};
+use super::{Check, Report, format};
+
+/// What a reader wants to know first, where it was measured.
+const PREFERRED: [(&str, f64); 4] = [("clean", 0.0), ("fgsm", 0.01), ("pgd20", 2.0 / 255.0), ("pgd20", 4.0 / 255.0)];
+
+/// The outcome in one sentence and few figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Headline {
+    /// For a person, with n. Begins with a warning when a check failed.
+    pub sentence: String,
+    /// False when a sanity check failed: the figures are then not to be trusted.
+    pub trusted: bool,
+    /// Clean first, the strongest attack last; at most four.
+    pub figures: Vec<HeadlineFigure>,
+}
+
+/// Both models under one attack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeadlineFigure {
+    /// `clean`, `fgsm`, …
+    pub attack: String,
+    /// Pixel scale; 0 for `clean`.
+    pub epsilon: f64,
+    /// The undefended model, if it was measured.
+    pub baseline: Option<Figure>,
+    /// The trained model, if it was measured.
+    pub trained: Option<Figure>,
+}
+
+impl Headline {
+    /// Picks the figures and writes the sentence. `measured` names the split.
+    pub(super) fn new(results: &[Measured], checks: &[Check], measured: &str) -> Self {
+        let figures: Vec<HeadlineFigure> = chosen(results)
+            .into_iter()
+            .map(|(attack, epsilon)| {
+                let figure = |model| results::find(results, model, &attack, epsilon).map(|r| r.figure);
+                HeadlineFigure { baseline: figure("baseline"), trained: figure("trained"), attack, epsilon }
+            })
+            .collect();
+        let failed = checks.iter().filter(|c| !c.passed).count();
+        let mut sentence = String::new();
+        if failed > 0 {
+            sentence = format!("NOT TO BE TRUSTED: {failed} of {} sanity checks failed. ", checks.len());
+        }
+        sentence.push_str(&outcome(&figures, measured));
+        Self { sentence, trusted: failed == 0, figures }
+    }
+}
+
+/// The preferred conditions that were measured; without any attack among them, the first few of all.
+fn chosen(results: &[Measured]) -> Vec<(String, f64)> {
+    let measured = |&&(attack, epsilon): &&(&str, f64)| {
+        results.iter().any(|r| r.attack == attack && results::same(r.epsilon, epsilon))
+    };
+    let preferred: Vec<_> = PREFERRED.iter().filter(measured).map(|&(a, e)| (a.to_owned(), e)).collect();
+    if preferred.iter().any(|&(_, epsilon)| epsilon > 0.0) {
+        return preferred;
+    }
+    let mut all: Vec<(String, f64)> = Vec::new();
+    for result in results {
+        if !all.iter().any(|(a, e)| *a == result.attack && results::same(*e, result.epsilon)) {
+            all.push((result.attack.clone(), result.epsilon));
+        }
+    }
+    all.sort_by(|a, b| a.1.total_cmp(&b.1));
+    all.truncate(PREFERRED.len());
+    all
+}
+
+fn outcome(figures: &[HeadlineFigure], measured: &str) -> String {
+    let Some(last) = figures.last() else { return "Nothing was measured.".into() };
+    let condition = format::condition(&last.attack, last.epsilon);
+    let under = if last.epsilon > 0.0 { format!("under {condition}") } else { "without an attack".into() };
+    let n = |figure: &Figure| format!("({measured}, n = {})", figure.n);
+    match (&last.trained, &last.baseline) {
+        (Some(trained), Some(baseline)) => format!(
+            "The trained model classifies {} {under} correctly, the undefended one {} {}.",
+            format::percent(trained.accuracy),
+            format::percent(baseline.accuracy),
+            n(trained)
+        ),
+        (Some(only), None) => {
+            format!("The trained model classifies {} {under} correctly {}.", format::percent(only.accuracy), n(only))
+        }
+        (None, Some(only)) => {
+            format!("The undefended model classifies {} {under} correctly {}.", format::percent(only.accuracy), n(only))
+        }
+        (None, None) => "Nothing was measured.".into(),
+    }
+}
+
+/// The lines that end `hardy run` and that `hardy report` prints: the sentence, a table of baseline
+/// against trained, the checks that failed. Plain text, ends with a line feed.
+pub fn headline(report: &Report) -> String {
+    let plain = |text: String| text.replace('\u{a0}', " ");
+    let cell = |figure: &Option<Figure>| match figure {
+        Some(f) => plain(format!("{} ({})", format::percent(f.accuracy), format::interval(f.low, f.high))),
+        None => "-".into(),
+    };
+    let mut rows = vec![[String::new(), "undefended".into(), "trained".into()]];
+    for figure in &report.headline.figures {
+        let condition = format::condition(&figure.attack, figure.epsilon);
+        rows.push([condition, cell(&figure.baseline), cell(&figure.trained)]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (first, second, third) = (width(0), width(1), width(2));
+
+    let mut text = plain(format!("{}: {}\n\n", report.job, report.headline.sentence));
+    for [condition, baseline, trained] in &rows {
+        text.push_str(&format!("  {condition:<first$}  {baseline:>second$}  {trained:>third$}\n"));
+    }
+    let failed: Vec<&Check> = report.checks.iter().filter(|c| !c.passed).collect();
+    if !report.checks.is_empty() {
+        let (passed, all) = (report.checks.len() - failed.len(), report.checks.len());
+        text.push_str(&format!("\n  {passed} of {all} sanity checks passed\n"));
+    }
+    for check in failed {
+        text.push_str(&format!("  FAILED: {}: {}\n", check.name, check.figure));
+    }
+    text
+}

@@ -1,0 +1,155 @@
+//! `report.html`: one file with everything in it, for a browser and for paper.
+
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+use serde::Serialize;
+
+use super::json::{ExampleEntry, Report};
+use super::results::Confusion;
+use super::table::{self, Row};
+use super::{Example, chart, format, picture, template};
+use crate::error::{Context, Error, Kind, Result};
+
+/// Longer lists end with a pointer to `report.json`.
+const LISTED: usize = 100;
+/// More classes than this do not fit a matrix; the most frequent confusions are listed instead.
+const MATRIX: usize = 12;
+/// How many of them.
+const CONFUSIONS: usize = 15;
+
+/// Lays `report` out as HTML with the pictures of `examples`, those that `report` was made with.
+/// An error of kind `Internal` when a picture cannot be read.
+pub fn page(report: &Report, examples: &[Example]) -> Result<String> {
+    if examples.len() != report.examples.len() {
+        return Err(Error::internal(format!(
+            "the report describes {} examples, {} were given",
+            report.examples.len(),
+            examples.len()
+        )));
+    }
+    let curves = table::attacks(report)
+        .iter()
+        .map(|a| Ok((format::attack(a), chart::accuracy_curve(report, a)?)))
+        .collect::<Result<_>>()?;
+    let training = ["baseline", "train"]
+        .into_iter()
+        .filter(|phase| report.rounds.iter().any(|r| r.phase == *phase))
+        .map(|phase| Ok((phase.to_owned(), chart::training_curve(report, phase)?)))
+        .collect::<Result<_>>()?;
+    let pictures =
+        report.examples.iter().zip(examples).map(|(entry, example)| shown(entry, example)).collect::<Result<_>>()?;
+    let settings =
+        toml::to_string(&report.settings).context(Kind::Internal, || "the settings are no TOML".to_owned())?;
+    let parts = Parts {
+        rows: table::rows(report),
+        classes: classes(report),
+        curves,
+        training,
+        matrices: report.confusion.iter().map(|c| matrix(c, &report.classes)).collect(),
+        pictures,
+        settings,
+    };
+    template::render(
+        "page.html",
+        context! {
+            style => Value::from_safe_string(include_str!("page.css").to_owned()),
+            listed => LISTED,
+            report => Serde(report),
+            ..Serde(&parts)
+        },
+    )
+}
+
+/// What the template needs in another shape than the report has it.
+#[derive(Serialize)]
+struct Parts {
+    rows: Vec<Row>,
+    classes: Vec<ClassRow>,
+    /// Attack, SVG.
+    curves: Vec<(String, String)>,
+    /// Phase, SVG.
+    training: Vec<(String, String)>,
+    matrices: Vec<Matrix>,
+    pictures: Vec<Picture>,
+    settings: String,
+}
+
+/// A class under the clean and the strongest condition of the headline.
+#[derive(Serialize)]
+struct ClassRow {
+    class: String,
+    n: u64,
+    /// Baseline clean, baseline attacked, trained clean, trained attacked.
+    accuracies: Vec<Option<f64>>,
+}
+
+#[derive(Serialize)]
+struct Matrix {
+    model: String,
+    condition: String,
+    /// Per true class: its name and, per predicted class, images and their share of the row.
+    rows: Vec<(String, Vec<(u64, f64)>)>,
+    /// In place of `rows` when there are many classes: true class, predicted class, images.
+    confusions: Vec<(String, String, u64)>,
+}
+
+#[derive(Serialize)]
+struct Picture {
+    entry: ExampleEntry,
+    condition: String,
+    fooled: bool,
+    amplification: u32,
+    original: String,
+    perturbation: String,
+    adversarial: String,
+}
+
+fn classes(report: &Report) -> Vec<ClassRow> {
+    let figures = &report.headline.figures;
+    let Some((clean, attacked)) = figures.first().zip(figures.last()) else { return Vec::new() };
+    let wanted = [("baseline", clean), ("baseline", attacked), ("trained", clean), ("trained", attacked)];
+    let found = wanted.map(|(model, figure)| report.find(model, &figure.attack, figure.epsilon));
+    let row = |(number, class): (usize, &String)| {
+        let counts = found.map(|f| f.map(|m| &m.per_class[number]));
+        ClassRow {
+            class: class.clone(),
+            n: counts.iter().flatten().map(|c| c.n).max().unwrap_or(0),
+            accuracies: counts.iter().map(|c| c.map(|c| c.correct as f64 / c.n.max(1) as f64)).collect(),
+        }
+    };
+    report.classes.iter().enumerate().map(row).collect()
+}
+
+fn matrix(confusion: &Confusion, classes: &[String]) -> Matrix {
+    let mut rows = Vec::new();
+    let mut confusions = Vec::new();
+    for (truth, (class, counts)) in classes.iter().zip(&confusion.matrix).enumerate() {
+        if classes.len() <= MATRIX {
+            let all = counts.iter().sum::<u64>().max(1) as f64;
+            rows.push((class.clone(), counts.iter().map(|&n| (n, n as f64 / all)).collect()));
+        } else {
+            let wrong = counts.iter().enumerate().filter(|&(taken, &n)| taken != truth && n > 0);
+            confusions.extend(wrong.map(|(taken, &n)| (class.clone(), classes[taken].clone(), n)));
+        }
+    }
+    confusions.sort_by(|a, b| b.2.cmp(&a.2));
+    confusions.truncate(CONFUSIONS);
+    Matrix {
+        model: confusion.model.clone(),
+        condition: format::condition(&confusion.attack, confusion.epsilon),
+        rows,
+        confusions,
+    }
+}
+
+fn shown(entry: &ExampleEntry, example: &Example) -> Result<Picture> {
+    Ok(Picture {
+        entry: entry.clone(),
+        condition: format::condition(&entry.attack, entry.epsilon),
+        fooled: entry.after.class != entry.label,
+        amplification: picture::amplification(example.epsilon),
+        original: picture::data_uri(&example.original),
+        perturbation: picture::data_uri(&picture::perturbation(example)?),
+        adversarial: picture::data_uri(&example.adversarial),
+    })
+}

@@ -1,0 +1,235 @@
+//! Accuracies as the report states them: exact counts with their intervals.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::outcome::{Count, Outcomes};
+
+/// A count, its share and the 95 % Wilson interval of the share.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// Images measured.
+    pub n: u64,
+    /// Images classified correctly.
+    pub correct: u64,
+    /// `correct / n`, in `[0, 1]`.
+    pub accuracy: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}
+
+impl From<Count> for Figure {
+    fn from(count: Count) -> Self {
+        let (low, high) = count.wilson();
+        Self { n: count.n, correct: count.correct, accuracy: count.accuracy(), low, high }
+    }
+}
+
+/// The images of one class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassCount {
+    /// The class.
+    pub class: String,
+    /// Its images.
+    pub n: u64,
+    /// Those classified correctly.
+    pub correct: u64,
+}
+
+/// A model under one attack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// `baseline` or `trained`.
+    pub model: String,
+    /// `clean`, `fgsm`, `pgd20`, …
+    pub attack: String,
+    /// Pixel scale; 0 for `clean`.
+    pub epsilon: f64,
+    /// Over all classes.
+    #[serde(flatten)]
+    pub figure: Figure,
+    /// In label order.
+    pub per_class: Vec<ClassCount>,
+}
+
+/// A model under every attack at once: an image counts as correct when no attack of at most this
+/// budget reached another class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstCase {
+    /// `baseline` or `trained`.
+    pub model: String,
+    /// Pixel scale.
+    pub epsilon: f64,
+    /// The attacks that count.
+    pub attacks: Vec<String>,
+    /// Over all classes.
+    #[serde(flatten)]
+    pub figure: Figure,
+}
+
+/// A model on the static adversarial copy of the measured split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StaticFigure {
+    /// `baseline` or `trained`.
+    pub model: String,
+    /// Pixel scale.
+    pub epsilon: f64,
+    /// Over all classes.
+    #[serde(flatten)]
+    pub figure: Figure,
+}
+
+/// Which class was taken for which, under one attack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Confusion {
+    /// `baseline` or `trained`.
+    pub model: String,
+    /// `clean`, `fgsm`, …
+    pub attack: String,
+    /// Pixel scale; 0 for `clean`.
+    pub epsilon: f64,
+    /// `matrix[true class][predicted class]`, images.
+    pub matrix: Vec<Vec<u64>>,
+}
+
+/// Two budgets that were written alike.
+pub(super) fn same(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1e-9
+}
+
+/// The result of `model` under `attack` at `epsilon`.
+pub(super) fn find<'a>(results: &'a [Measured], model: &str, attack: &str, epsilon: f64) -> Option<&'a Measured> {
+    results.iter().find(|r| r.model == model && r.attack == attack && same(r.epsilon, epsilon))
+}
+
+/// Refuses outcomes whose labels or predictions do not fit `classes` and the conditions.
+pub(super) fn check(model: &str, outcomes: &Outcomes, classes: usize) -> Result<()> {
+    for image in &outcomes.images {
+        let fits = image.label < classes
+            && image.predicted.len() == outcomes.conditions.len()
+            && image.predicted.iter().all(|&p| p < classes);
+        if !fits {
+            return Err(Error::internal(format!(
+                "outcome of image '{}' under model '{model}' does not fit {classes} classes and {} conditions",
+                image.key.escape_debug(),
+                outcomes.conditions.len()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// One entry per condition, in their order.
+pub(super) fn measured(model: &str, outcomes: &Outcomes, classes: &[String]) -> Vec<Measured> {
+    let measure = |(number, condition): (usize, &crate::task::Condition)| {
+        let mut counts = vec![Count { correct: 0, n: 0 }; classes.len()];
+        for image in &outcomes.images {
+            counts[image.label].n += 1;
+            counts[image.label].correct += u64::from(image.predicted[number] == image.label);
+        }
+        Measured {
+            model: model.into(),
+            attack: condition.attack.clone(),
+            epsilon: condition.epsilon.value(),
+            figure: outcomes.count(number).into(),
+            per_class: classes
+                .iter()
+                .zip(&counts)
+                .map(|(class, count)| ClassCount { class: class.clone(), n: count.n, correct: count.correct })
+                .collect(),
+        }
+    };
+    outcomes.conditions.iter().enumerate().map(measure).collect()
+}
+
+/// One entry per budget above 0, rising.
+pub(super) fn worst_cases(model: &str, outcomes: &Outcomes) -> Vec<WorstCase> {
+    let mut budgets: Vec<f64> =
+        outcomes.conditions.iter().map(|c| c.epsilon.value()).filter(|&epsilon| epsilon > 0.0).collect();
+    budgets.sort_by(f64::total_cmp);
+    budgets.dedup_by(|a, b| same(*a, *b));
+    let worst = |epsilon: f64| {
+        let counts: Vec<usize> = (0..outcomes.conditions.len())
+            .filter(|&number| outcomes.conditions[number].epsilon.value() <= epsilon + 1e-9)
+            .collect();
+        let survives =
+            |image: &&crate::outcome::ImageOutcome| counts.iter().all(|&number| image.predicted[number] == image.label);
+        let correct = outcomes.images.iter().filter(survives).count() as u64;
+        let mut attacks: Vec<String> = Vec::new();
+        for &number in &counts {
+            let attack = &outcomes.conditions[number].attack;
+            if attack != "clean" && !attacks.contains(attack) {
+                attacks.push(attack.clone());
+            }
+        }
+        let figure = Count { correct, n: outcomes.images.len() as u64 }.into();
+        WorstCase { model: model.into(), epsilon, attacks, figure }
+    };
+    budgets.into_iter().map(worst).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Epsilon;
+    use crate::outcome::ImageOutcome;
+    use crate::task::Condition;
+    use proptest::prelude::*;
+
+    fn outcomes(images: Vec<(usize, Vec<usize>)>) -> Outcomes {
+        let conditions = [("clean", 0.0), ("fgsm", 4.0), ("pgd20", 4.0), ("fgsm", 8.0), ("pgd20", 8.0)];
+        Outcomes {
+            conditions: conditions
+                .iter()
+                .map(|&(attack, levels)| Condition {
+                    attack: attack.into(),
+                    epsilon: Epsilon::new(levels / 255.0).unwrap(),
+                })
+                .collect(),
+            images: images
+                .into_iter()
+                .map(|(label, predicted)| ImageOutcome { key: "k".into(), label, predicted })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_worst_case_counts_images_not_attacks() {
+        // Each attack at 4/255 leaves one of two images; together they leave none.
+        let worst = worst_cases("trained", &outcomes(vec![(0, vec![0, 1, 0, 0, 0]), (1, vec![1, 1, 0, 1, 1])]));
+        assert_eq!(worst.len(), 2);
+        assert_eq!((worst[0].figure.correct, worst[0].figure.n), (0, 2));
+        assert_eq!(worst[0].attacks, ["fgsm", "pgd20"]);
+    }
+
+    #[test]
+    fn outcomes_that_do_not_fit_are_refused_not_a_panic() {
+        assert!(check("trained", &outcomes(vec![(5, vec![0; 5])]), 5).is_err());
+        assert!(check("trained", &outcomes(vec![(0, vec![0, 0, 9, 0, 0])]), 5).is_err());
+        assert!(check("trained", &outcomes(vec![(0, vec![0])]), 5).is_err());
+        assert!(check("trained", &outcomes(vec![(0, vec![4; 5])]), 5).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn the_worst_case_is_below_every_attack_and_falls_with_epsilon(
+            images in prop::collection::vec((0usize..3, prop::collection::vec(0usize..3, 5)), 0..40))
+        {
+            let outcomes = outcomes(images);
+            let classes: Vec<String> = ["a", "b", "c"].map(String::from).into();
+            let all = measured("trained", &outcomes, &classes);
+            let worst = worst_cases("trained", &outcomes);
+            prop_assert!(worst[1].figure.correct <= worst[0].figure.correct);
+            for m in &all {
+                for w in worst.iter().filter(|w| w.epsilon >= m.epsilon) {
+                    prop_assert!(w.figure.correct <= m.figure.correct);
+                }
+                prop_assert_eq!(m.per_class.iter().map(|c| c.correct).sum::<u64>(), m.figure.correct);
+                prop_assert_eq!(m.per_class.iter().map(|c| c.n).sum::<u64>(), m.figure.n);
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The report of a made-up run: its JSON against the schema, its page in a browser.
+#![allow(clippy::unwrap_used)]
+
+mod browser;
+mod content;
+mod demo;
+mod schema;
