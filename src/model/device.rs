@@ -60,7 +60,10 @@ fn absence() -> String {
 /// Loads libtorch's CUDA half, which registers its devices, once.
 fn cuda_library() -> std::result::Result<(), &'static str> {
     static LOADED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-    LOADED.get_or_init(open_cuda_library).as_ref().map(|()| ()).map_err(String::as_str)
+    match LOADED.get_or_init(open_cuda_library) {
+        Ok(()) => Ok(()),
+        Err(reason) => Err(reason),
+    }
 }
 
 #[expect(unsafe_code, reason = "loading a library runs its initialisers: here libtorch's own, which are safe to run")]
