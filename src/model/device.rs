@@ -73,3 +73,34 @@ fn open_cuda_library() -> std::result::Result<(), String> {
     // It stays for good: the devices it registers point into it.
     library.map(std::mem::forget).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_as_documented() {
+        assert_eq!(device("cpu").unwrap(), Device::Cpu);
+        for wrong in ["gpu", "cuda:", "cuda:x", "CPU", ""] {
+            let error = device(wrong).unwrap_err().to_string();
+            assert!(error.contains("allowed are auto, cpu, cuda and cuda:N"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error_and_auto_makes_do() {
+        if gpus() == 0 {
+            assert_eq!(device("auto").unwrap(), Device::Cpu);
+            assert!(device("cuda").unwrap_err().to_string().contains("no CUDA device"));
+        } else {
+            assert_eq!(device("auto").unwrap(), Device::Cuda(0));
+            assert!(device("cuda:999").unwrap_err().to_string().contains("CUDA devices"));
+        }
+    }
+
+    #[test]
+    fn the_version_of_libtorch_is_known() {
+        assert!(libtorch_version().starts_with("2.11."), "{}", libtorch_version());
+    }
+}

@@ -12,11 +12,21 @@ use crate::seed::{Purpose, stream};
 /// Folds the BatchNorms of `timm` (timm's names) into its convolutions.
 ///
 /// # Errors
-/// When a tensor is missing, misshapen or not part of `architecture`.
+/// When a tensor is missing, misshapen, not part of `architecture`, or holds values that are not finite.
 pub fn fold(architecture: Architecture, timm: &Weights) -> Result<Weights> {
     let design = Design::of(architecture);
-    let classes = classes(&design, timm, architecture)?;
-    check(timm, &design.timm_shapes(classes), &architecture.to_string())?;
+    let checked = classes(&design, timm, architecture).and_then(|classes| {
+        let mut shapes = design.timm_shapes(classes);
+        // PyTorch counts batches since 0.4.1; older files do without, and folding does too.
+        shapes.retain(|(name, _)| !name.ends_with(".num_batches_tracked") || timm.contains_key(name));
+        check(timm, &shapes, &architecture.to_string())
+    });
+    checked.map_err(|error| match resembles(timm) {
+        Some(other) if other != architecture => {
+            Error::model(format!("these are {other}'s weights, not {architecture}'s: {error}"))
+        }
+        _ => error,
+    })?;
     let mut folded = Weights::new();
     for conv in design.convs() {
         let (weight, bias) = fold_conv(conv, timm, design.norm_epsilon);
@@ -26,7 +36,20 @@ pub fn fold(architecture: Architecture, timm: &Weights) -> Result<Weights> {
     for name in [design.head_weight(), design.head_bias()] {
         folded.insert(name.clone(), timm[&name].clone());
     }
-    Ok(folded)
+    match folded.iter().find(|(_, array)| array.values.iter().any(|value| !value.is_finite())) {
+        Some((name, _)) => Err(Error::model(format!("tensor '{name}' holds values that are not finite"))),
+        None => Ok(folded),
+    }
+}
+
+/// The architecture whose body these are the weights of, whatever the classifier.
+fn resembles(timm: &Weights) -> Option<Architecture> {
+    use Architecture::{HardySmall, Resnet18, Resnet50, TfEfficientnetLite0};
+    [TfEfficientnetLite0, Resnet18, Resnet50, HardySmall].into_iter().find(|&architecture| {
+        let design = Design::of(architecture);
+        let same = |conv: &Conv| timm.get(&conv.weight()).is_some_and(|array| array.shape == conv.shape());
+        design.convs().all(same) && design.convs().count() == timm.values().filter(|a| a.shape.len() == 4).count()
+    })
 }
 
 fn fold_conv(conv: &Conv, timm: &Weights, epsilon: f64) -> (Array, Array) {

@@ -24,3 +24,7 @@ pub use network::{Leaf, Network};
 pub use saved::{SPEC_FILE, WEIGHTS_FILE, files, load_model, save_model, write_whole};
 pub use spec::ModelSpec;
 pub use weights::Weights;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

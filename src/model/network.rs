@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::ModelSpec;
 use super::architecture::{Activation, Block, Conv, Design, Padding, Shortcut};
 use super::weights::{Array, Weights, check};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A network with its weights, BatchNorm folded into the convolutions, channels-last.
 #[derive(Debug)]
@@ -57,6 +57,19 @@ impl Network {
         let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device);
         let (mean, std) = (channels(spec.mean), channels(spec.std));
         Ok(Self { design: Arc::new(design), flat, leaves, mean, std, precision: Kind::Float })
+    }
+
+    /// The same network computing in bfloat16, where its parameters stay f32: about twice as fast on a recent GPU.
+    ///
+    /// # Errors
+    /// On a CPU, where it would be slower and less exact.
+    pub fn in_bf16(self) -> Result<Self> {
+        if !self.device().is_cuda() {
+            return Err(Error::usage(
+                "model.bf16 = true needs a CUDA device, and this is a CPU: allowed here is false",
+            ));
+        }
+        Ok(Self { precision: Kind::BFloat16, ..self })
     }
 
     /// Logits `[N, K]` of `images`: `[N, 3, H, W]`, f32 in `[0, 1]`. Normalises by itself.
@@ -279,6 +292,12 @@ mod tests {
         let network = network(Architecture::HardySmall);
         let difference = network.logits(&images()) - network.logits(&channels_last(&images()));
         assert_eq!(difference.abs().max().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn bf16_is_refused_on_a_cpu() {
+        let error = network(Architecture::HardySmall).in_bf16().unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Usage);
     }
 
     #[test]
