@@ -167,4 +167,4 @@ fn diverged(plan: &RoundPlan, step: u32, loss: f64, norm: f64) -> Error {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+pub(crate) mod tests;
