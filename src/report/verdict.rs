@@ -8,14 +8,14 @@ use super::json::Round;
 /// A training accuracy this far above the held one is more than the usual gap.
 const WIDE: f64 = 0.10;
 /// A held accuracy that fell this far from its best, or a training accuracy that rose this much
-/// from the third quarter to the last, is more than noise between rounds.
+/// from the third quarter of the rounds to the last, is more than noise between rounds.
 const TREND: f64 = 0.03;
 
 /// What a comparison of training and held accuracy says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finding {
-    /// Training accuracy was still rising and held accuracy kept up: more training would help.
+    /// Training and held accuracy were both still rising: more training would help.
     Underfitting,
     /// Held accuracy lies far below training accuracy, or fell while training went on.
     Overfitting,
@@ -81,9 +81,10 @@ fn gap(rounds: &[Round], phase: &str, held: impl Fn(&Round) -> f64) -> Option<Ga
     let kept = rounds.iter().rev().find(|r| r.best).unwrap_or(last);
     let training = kept.train_accuracy?;
     let best = rounds.iter().map(|r| held(r)).fold(0.0, f64::max);
-    let finding = if training - held(kept) > WIDE || (best - held(last) > TREND && rising(&rounds)) {
+    let learning = rise(&rounds, |r| r.train_accuracy) > TREND;
+    let finding = if training - held(kept) > WIDE || (best - held(last) > TREND && learning) {
         Finding::Overfitting
-    } else if rising(&rounds) {
+    } else if learning && rise(&rounds, |r| Some(held(r))) > TREND {
         Finding::Underfitting
     } else {
         Finding::Balanced
@@ -91,18 +92,18 @@ fn gap(rounds: &[Round], phase: &str, held: impl Fn(&Round) -> f64) -> Option<Ga
     Some(Gap { phase: phase.into(), round: kept.round, training, held: held(kept), best, last: held(last), finding })
 }
 
-/// Whether training accuracy rose from the third quarter of the rounds to the last, over rounds of
-/// the same, full budget; too few of them show no trend.
-fn rising(rounds: &[&Round]) -> bool {
+/// How much an accuracy rose from the third quarter of the rounds to the last, over rounds of the
+/// same, full budget; too few of them show no trend.
+fn rise(rounds: &[&Round], accuracy: impl Fn(&Round) -> Option<f64>) -> f64 {
     let full = rounds.last().and_then(|r| r.epsilon);
-    let accuracies: Vec<f64> = rounds.iter().filter(|r| r.epsilon == full).filter_map(|r| r.train_accuracy).collect();
+    let accuracies: Vec<f64> = rounds.iter().filter(|r| r.epsilon == full).filter_map(|r| accuracy(r)).collect();
     let quarter = accuracies.len() / 4;
     if quarter == 0 {
-        return false;
+        return 0.0;
     }
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let (before, end) = accuracies[accuracies.len() - 2 * quarter..].split_at(quarter);
-    mean(end) - mean(before) > TREND
+    mean(end) - mean(before)
 }
 
 fn describe(who: &str, kind: &str, gap: &Gap) -> String {
@@ -115,7 +116,7 @@ fn describe(who: &str, kind: &str, gap: &Gap) -> String {
     match gap.finding {
         Finding::Balanced => format!("{who} neither under- nor overfits: {figures}."),
         Finding::Underfitting => {
-            format!("{who} underfits: {figures}, and training accuracy was still rising, so more rounds should help.")
+            format!("{who} underfits: {figures}, and both were still rising, so more rounds should help.")
         }
         Finding::Overfitting => format!(
             "{who} overfits: {figures}; held accuracy was {} at best and {} in the last round.",

@@ -148,3 +148,57 @@ fn many_classes_are_listed_by_confusion() {
     let page = html(&record);
     assert!(page.contains("taken for") && !page.contains("predicted →"));
 }
+
+const STYLE: &str = include_str!("../../src/report/page.css");
+
+/// The colours that the style sheet names for the light scheme, or for the dark one.
+fn palette(scheme: usize) -> impl Fn(&str) -> [f64; 3] {
+    let root = STYLE.split(":root {").nth(scheme + 1).unwrap().split('}').next().unwrap().to_owned();
+    move |name| {
+        let value = root.split(&format!("--{name}: #")).nth(1).unwrap_or_else(|| panic!("no colour {name}"));
+        [0, 2, 4].map(|at| f64::from(u8::from_str_radix(&value[at..at + 2], 16).unwrap()) / 255.0)
+    }
+}
+
+/// Contrast as WCAG 2 defines it, 1 to 21.
+fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
+    let luminance = |colour: [f64; 3]| {
+        let linear = colour.map(|c| if c <= 0.040_45 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) });
+        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05
+    };
+    let (a, b) = (luminance(a), luminance(b));
+    a.max(b) / a.min(b)
+}
+
+#[test]
+fn text_and_lines_stand_out_in_both_schemes() {
+    for scheme in [0, 1] {
+        let colour = palette(scheme);
+        for text in ["ink", "soft", "good", "bad", "trained", "axis"] {
+            for ground in ["page", "raised"] {
+                let found = contrast(colour(text), colour(ground));
+                assert!(found >= 4.5, "{text} on {ground} in scheme {scheme}: {found:.2}");
+            }
+        }
+        assert!(contrast(colour("bad"), colour("bad-page")) >= 4.5, "bad on bad-page in scheme {scheme}");
+        assert!(contrast(colour("mark"), [1.0; 3]) >= 3.0, "numbers of events in scheme {scheme}");
+        for line in ["baseline", "trained", "training", "clean", "fgsm", "pgd", "mark"] {
+            let found = contrast(colour(line), colour("page"));
+            assert!(found >= 3.0, "{line} in scheme {scheme}: {found:.2}");
+        }
+    }
+}
+
+#[test]
+fn every_colour_of_a_chart_has_its_counterpart_in_the_dark() {
+    let page = html(&demo::record());
+    for attribute in ["fill", "stroke"] {
+        for value in page.split("<svg").skip(1).flat_map(|svg| {
+            svg.split("</svg>").next().unwrap().split(&format!(" {attribute}=\"")).skip(1).collect::<Vec<_>>()
+        }) {
+            let colour = value.split('"').next().unwrap();
+            let known = ["none", "#FFFFFF"].contains(&colour) || STYLE.contains(&format!("[{attribute}=\"{colour}\"]"));
+            assert!(known, "{attribute} {colour}");
+        }
+    }
+}
