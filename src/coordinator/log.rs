@@ -90,6 +90,7 @@ impl Log {
     }
 
     /// Every finished task, in the order of their ids.
+    #[cfg(test)]
     pub fn all(&self) -> impl Iterator<Item = &Done> {
         self.done.values()
     }

@@ -102,7 +102,9 @@ impl Coordinator {
                 Ok(event) if event.version == VERSION => {
                     let inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
                     // A job that has ended no longer wants to know.
-                    let _ = inboxes.get(&event.job).map(|inbox| inbox.send(event));
+                    if let Some(inbox) = inboxes.get(&event.job) {
+                        let _ = inbox.send(event);
+                    }
                 }
                 Ok(event) => warn!(version = event.version, worker = %event.worker, "an event of another version"),
                 Err(e) => warn!("a message that is no event: {e}"),

@@ -132,7 +132,7 @@ fn matrix(confusion: &Confusion, classes: &[String]) -> Matrix {
             confusions.extend(wrong.map(|(taken, &n)| (class.clone(), classes[taken].clone(), n)));
         }
     }
-    confusions.sort_by(|a, b| b.2.cmp(&a.2));
+    confusions.sort_by_key(|c| std::cmp::Reverse(c.2));
     confusions.truncate(CONFUSIONS);
     Matrix {
         model: confusion.model.clone(),
