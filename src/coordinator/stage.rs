@@ -46,6 +46,15 @@ impl Job {
         (self.observer)(&progress);
     }
 
+    /// Deletes objects that no later stage will read. What stays behind after a failure costs space only.
+    pub async fn forget(&self, blobs: impl IntoIterator<Item = Blob>) {
+        for blob in blobs {
+            if let Err(e) = self.store.delete(&blob.key).await {
+                warn!(key = %blob.key, "left behind: {}", e.chain());
+            }
+        }
+    }
+
     /// Has `tasks` done, each exactly once as far as the result goes, and returns what they brought in
     /// the order given. Tasks that the log knows are not asked for again: this is what makes a job
     /// resumable, since its program runs again from the start and passes through finished stages.

@@ -63,6 +63,10 @@ impl State {
     fn new(checkpoint: &Blob) -> Self {
         Self { checkpoint: checkpoint.clone(), optimizer: None, outer: None }
     }
+
+    fn blobs(&self) -> impl Iterator<Item = Blob> {
+        [Some(&self.checkpoint), self.optimizer.as_ref(), self.outer.as_ref()].into_iter().flatten().cloned()
+    }
 }
 
 impl Phase {
@@ -75,8 +79,10 @@ impl Phase {
         let (mut rounds, mut events) = (Vec::<RoundRecord>::new(), Vec::<GuardEvent>::new());
         let mut step = settings.adversary.step;
         let (mut rollbacks, mut round) = (0, 0);
+        let mut stored: Vec<Blob> = Vec::new();
         while round < self.rounds {
             let (next, mut record) = self.round(job, shards, &state, round, rollbacks, step).await?;
+            stored.extend(next.blobs());
             if let Some(what) = self.collapse(&settings, &record, best_pgd) {
                 rollbacks += 1;
                 if rollbacks > settings.guard.rollbacks {
@@ -124,8 +130,11 @@ impl Phase {
                 break;
             }
             round += 1;
+            let needed: Vec<Blob> = best.iter().flat_map(|b| b.2.blobs()).chain(state.blobs()).collect();
+            job.forget(stored.extract_if(.., |blob| !needed.contains(blob))).await;
         }
         let (_, _, kept) = best.ok_or_else(|| Error::job(format!("phase {} kept no round", self.name)))?;
+        job.forget(stored.into_iter().filter(|blob| *blob != kept.checkpoint)).await;
         Ok(Trained { checkpoint: kept.checkpoint, rounds, events })
     }
 
@@ -205,6 +214,11 @@ impl Phase {
             checkpoint_sha256: next.checkpoint.sha256.clone(),
             best: false,
         };
+        // The merge and its measurement are written down: the way there is not needed any more.
+        job.forget(trained.iter().flat_map(|t| t.outputs.values().cloned())).await;
+        if s.adversary.freshness == Freshness::Round {
+            job.forget(adversarial).await;
+        }
         Ok((next, record))
     }
 

@@ -64,7 +64,8 @@ impl Recipe {
     /// Builds the network; call it on the compute thread.
     pub(super) fn build(&self) -> Result<Network> {
         tch::set_num_threads(i32::try_from(self.threads).unwrap_or(1));
-        Network::load(&self.spec, &self.weights, model::device(&self.device)?)
+        let network = Network::load(&self.spec, &self.weights, model::device(&self.device)?)?;
+        if self.bf16 { network.in_bf16() } else { Ok(network) }
     }
 
     /// What is computed with, for the report.
