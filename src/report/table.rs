@@ -59,10 +59,7 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
     if let Some(first) = report.static_set.first() {
         let figure = |model: &str| report.static_set.iter().find(|s| s.model == model).map(|s| s.figure);
         rows.push(Row {
-            condition: format!(
-                "static FGSM copy at {}, made with the undefended model",
-                format::epsilon(first.epsilon)
-            ),
+            condition: format!("static copy, FGSM at {}", format::epsilon(first.epsilon)),
             baseline: figure("baseline"),
             trained: figure("trained"),
             first: true,
