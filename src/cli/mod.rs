@@ -3,6 +3,7 @@
 mod allocator;
 mod completions;
 mod config;
+mod dataset;
 pub mod report;
 mod run;
 mod terminal;
@@ -48,6 +49,9 @@ enum Command {
     Evaluate(run::EvaluateArgs),
     /// Write an FGSM copy of every photo into the same class folders of an output tree.
     Augment(run::AugmentArgs),
+    /// Draw, download, import, split or verify photos.
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
     /// Print the headline figures of a finished run.
     Report(super::cli::report::Args),
     /// Show settings and where they come from.
@@ -103,6 +107,7 @@ impl Cli {
             Command::Run(args) => run::run(args, json, quiet),
             Command::Evaluate(args) => run::evaluate(args, json, quiet),
             Command::Augment(args) => run::augment(args, json, quiet),
+            Command::Dataset(command) => dataset::run(command, json, quiet),
             Command::Report(args) => report::run(&args, json),
             Command::Config(command) => config::run(command, json),
             Command::Completions(args) => completions::run(args),

@@ -205,7 +205,7 @@ fn source(data: &Path, home: &Path) -> Result<String> {
     } else {
         let unpacked = home.join("photos");
         if !unpacked.is_dir() {
-            return Err(Error::internal("tar"));
+            dataset::import::unpack(&whole, &unpacked)?;
         }
         unpacked
     };

@@ -150,3 +150,111 @@ fn perceptual_hash(image: &RgbImage) -> u64 {
     let hasher = HasherConfig::with_bytes_type::<[u8; 8]>().hash_size(8, 8).hash_alg(HashAlg::Gradient).to_hasher();
     u64::from_be_bytes(hasher.hash_image(&small).into_inner())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dataset::fixtures::{self, settings};
+
+    #[test]
+    fn every_format_and_colour_type_reads_as_pillow_reads_it() {
+        let expected = fixtures::expected();
+        let photos = expected["photos"].as_object().unwrap();
+        assert!(photos.len() >= 17);
+        for (name, photo) in photos {
+            let image = decode(&fixtures::photo(name), &settings()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(
+                [image.width(), image.height()].map(u64::from),
+                [&photo["width"], &photo["height"]].map(|v| v.as_u64().unwrap())
+            );
+            let rgb = hex::decode(photo["rgb"].as_str().unwrap()).unwrap();
+            // JPEG decoders may round differently; what is lossless is exact but for blending.
+            let tolerance = if name.ends_with("jpg") { 3 } else { 1 };
+            let worst = image.as_raw().iter().zip(&rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(worst <= tolerance, "{name} is off by {worst} levels");
+        }
+    }
+
+    #[test]
+    fn sixteen_bit_colour_becomes_eight() {
+        let deep =
+            image::ImageBuffer::from_fn(3, 2, |x, y| image::Rgba([65535, 257 * x as u16, 257 * y as u16, 65535]));
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::ImageRgba16(deep).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        let image = decode(&bytes.into_inner(), &settings()).unwrap();
+        assert_eq!(image.get_pixel(2, 1).0, [255, 2, 1]);
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_refused_wherever_it_ends() {
+        for name in ["rgb.png", "rgb.jpg", "progressive.jpg", "cmyk.jpg", "rgb.webp", "palette.gif", "rgb.bmp"] {
+            let bytes = fixtures::photo(name);
+            // Decoders may do without the last bytes of a container; the pixels must be there.
+            for kept in 0..bytes.len() - bytes.len() / 8 {
+                assert!(decode(&bytes[..kept], &settings()).is_err(), "{name} cut to {kept} of {} bytes", bytes.len());
+            }
+        }
+        let bytes = fixtures::photo("rgb.jpg");
+        let reason = decode(&bytes[..bytes.len() - 2], &settings()).unwrap_err();
+        assert!(reason.contains("truncated"), "{reason}");
+    }
+
+    #[test]
+    fn what_is_no_photo_gets_a_reason() {
+        let mut huge = fixtures::photo("rgb.png");
+        huge[16..24].copy_from_slice(&[0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30]);
+        let checksum = crc32(&huge[12..29]);
+        huge[29..33].copy_from_slice(&checksum.to_be_bytes());
+        let mut huge_jpeg = fixtures::photo("rgb.jpg");
+        let frame = huge_jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
+        huge_jpeg[frame + 5..frame + 9].copy_from_slice(&[0x75, 0x30, 0x75, 0x30]);
+        let mut empty_gif = fixtures::photo("palette.gif");
+        empty_gif[6..10].fill(0);
+        let small = DataSettings { max_file_bytes: 50, ..settings() };
+        for (bytes, settings, reason) in [
+            (Vec::new(), settings(), "the file is empty"),
+            (b"<html>not found</html>".to_vec(), settings(), "not a JPEG, PNG, WebP, GIF or BMP image"),
+            (b"%PDF-1.4 ".repeat(20), settings(), "not a JPEG"),
+            (huge, settings(), "30000x30000 pixels, data.max_pixels allows 100000000"),
+            (huge_jpeg, settings(), "30000x30000 pixels"),
+            (empty_gif, settings(), "no pixels"),
+            (fixtures::photo("rgb.png"), small, "data.max_file_bytes allows 50"),
+        ] {
+            let found = decode(&bytes, &settings).unwrap_err();
+            assert!(found.contains(reason), "{reason}: {found}");
+        }
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum()
+    }
+
+    #[test]
+    fn a_panic_of_a_decoder_is_a_reason() {
+        let reason = guarded::<()>(|| panic!("as a decoder might")).unwrap_err();
+        assert!(reason.contains("cannot be decoded"));
+    }
+
+    #[test]
+    fn the_same_photo_in_another_size_or_quality_is_close_and_another_is_not() {
+        let distance = |a: &RgbImage, b: &RgbImage| (perceptual_hash(a) ^ perceptual_hash(b)).count_ones();
+        let mut stream = crate::seed::stream(1, crate::seed::Purpose::Synthetic, 0, "a flower");
+        let photo = crate::dataset::synth::draw(0, 300, &mut stream);
+        let smaller = view::resize(&photo, view::whole(&photo), 170, 160);
+        let jpeg = crate::dataset::pack::encode(&smaller, crate::dataset::shard::Extension::Jpg).unwrap();
+        assert!(distance(&photo, &decode(&jpeg, &settings()).unwrap()) <= 3);
+        assert!(distance(&photo, &view::flip(&photo)) > 10);
+    }
+
+    #[test]
+    fn an_inspection_hashes_the_file() {
+        let photo = Photo { path: "a/b.png".into(), class: "a".into(), split: None, size: 69 };
+        let inspected = inspect(photo.clone(), &fixtures::photo("turned.jpg"), &settings());
+        let Finding::Usable { sha256, width, height, .. } = inspected.finding else { panic!("usable") };
+        assert_eq!((width, height, sha256.len()), (8, 12, 64));
+        assert!(matches!(inspect(photo, b"", &settings()).finding, Finding::Unusable(_)));
+    }
+}

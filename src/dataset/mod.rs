@@ -4,11 +4,18 @@
 
 pub mod decode;
 pub mod duplicates;
+pub mod fetch;
+#[cfg(test)]
+mod fixtures;
 pub mod folder;
+pub mod import;
+pub mod manifest;
 pub mod pack;
 pub mod plan;
 pub mod scan;
 pub mod shard;
+mod staging;
+pub mod synth;
 pub mod view;
 
 use serde::{Deserialize, Serialize};

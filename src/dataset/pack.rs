@@ -73,3 +73,57 @@ fn shrink(image: &RgbImage, shorter: u32) -> RgbImage {
     let scaled = |side: u32| (f64::from(side) * scale).round().max(1.0) as u32;
     view::resize(image, view::whole(image), scaled(width), scaled(height))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dataset::fixtures::{pattern, photo, settings};
+
+    #[test]
+    fn plain_photos_keep_their_bytes() {
+        for (name, extension) in
+            [("rgb.jpg", Extension::Jpg), ("progressive.jpg", Extension::Jpg), ("rgb.png", Extension::Png)]
+        {
+            assert_eq!(pack(photo(name), &settings()).unwrap(), (extension, photo(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn all_others_become_upright_8_bit_rgb_of_the_same_pixels() {
+        for name in ["alpha.png", "grey16.png", "palette.png", "alpha.webp", "palette.gif", "rgb.bmp", "one-bit.png"] {
+            let (extension, bytes) = pack(photo(name), &settings()).unwrap();
+            assert_eq!(extension, Extension::Png);
+            assert!(header(&bytes, &settings()).unwrap().plain, "{name}");
+            assert_eq!(decode(&bytes, &settings()).unwrap(), decode(&photo(name), &settings()).unwrap(), "{name}");
+        }
+        for name in ["turned.jpg", "grey.jpg", "cmyk.jpg"] {
+            let (extension, bytes) = pack(photo(name), &settings()).unwrap();
+            assert_eq!(extension, Extension::Jpg);
+            assert!(header(&bytes, &settings()).unwrap().plain, "{name}");
+            let (new, old) = (decode(&bytes, &settings()).unwrap(), decode(&photo(name), &settings()).unwrap());
+            assert_eq!(new.dimensions(), old.dimensions());
+        }
+    }
+
+    #[test]
+    fn large_photos_are_shrunk_to_the_stored_side() {
+        let large = encode(&pattern(300, 200), Extension::Png).unwrap();
+        for (stored_side, expected) in [(100, (150, 100)), (200, (300, 200)), (0, (300, 200))] {
+            let settings = DataSettings { stored_side, ..settings() };
+            let (_, bytes) = pack(large.clone(), &settings).unwrap();
+            assert_eq!(decode(&bytes, &settings).unwrap().dimensions(), expected);
+            assert_eq!(bytes == large, stored_side != 100);
+        }
+    }
+
+    #[test]
+    fn a_photo_that_changed_since_its_inspection_is_refused() {
+        let bytes = photo("rgb.png");
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        let planned = super::super::Sample { key: "rgb-1".into(), label: 1, path: "b/rgb.png".into(), sha256 };
+        let packed = sample(&planned, "b", bytes, &settings()).unwrap();
+        assert_eq!((packed.label, &packed.meta["path"]), (1, &json!("b/rgb.png")));
+        assert!(sample(&planned, "b", photo("rgb.jpg"), &settings()).unwrap_err().contains("changed"));
+    }
+}

@@ -216,3 +216,121 @@ fn corrupt(what: impl Into<String>) -> Error {
 fn cannot_read() -> String {
     "cannot read a shard".into()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn sample(key: &str, image: &[u8]) -> Sample {
+        let meta = json!({ "path": "ü/\n.png" });
+        Sample { key: key.into(), label: 3, image: image.to_vec(), extension: Extension::Png, meta }
+    }
+
+    fn written(samples: &[Sample]) -> Vec<u8> {
+        let mut writer = ShardWriter::new(Vec::new());
+        samples.iter().for_each(|sample| writer.append(sample).unwrap());
+        writer.finish().unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Sample>> {
+        ShardReader::new(bytes).collect()
+    }
+
+    /// A tar of members given as (name, type, size in the header, content).
+    fn tar_of(members: &[(&str, tar::EntryType, u64, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (name, kind, size, content) in members {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_size(*size);
+            header.set_cksum();
+            bytes.extend_from_slice(header.as_bytes());
+            bytes.extend_from_slice(content);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        }
+        bytes.extend_from_slice(&[0; 2 * BLOCK]);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(samples in prop::collection::vec(
+            ("[a-zA-Z0-9_-]{1,94}", any::<u32>(), prop::collection::vec(any::<u8>(), 0..1200), any::<bool>(), ".*")
+                .prop_map(|(key, label, image, png, text)| Sample {
+                    key,
+                    label: label as usize,
+                    image,
+                    extension: if png { Extension::Png } else { Extension::Jpg },
+                    meta: json!({ "text": text }),
+                }), 0..6))
+        {
+            let bytes = written(&samples);
+            prop_assert_eq!(&bytes, &written(&samples));
+            prop_assert_eq!(read(&bytes).unwrap(), samples);
+        }
+
+        #[test]
+        fn damage_is_an_error_or_harmless_but_never_a_panic(at in any::<prop::sample::Index>(), value in any::<u8>()) {
+            let mut bytes = written(&[sample("a", &[1; 700]), sample("b", &[2; 30])]);
+            *at.get_mut(&mut bytes) = value;
+            let _ = read(&bytes);
+        }
+
+        #[test]
+        fn a_cut_shard_is_an_error(cut in any::<prop::sample::Index>()) {
+            let bytes = written(&[sample("a", &[1; 700]), sample("b", &[2; 30])]);
+            // All before the end mark is needed.
+            let cut = cut.index(bytes.len() - 2 * BLOCK);
+            prop_assert!(read(&bytes[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_who_writes_them_when() {
+        let bytes = written(&[sample("a", b"x")]);
+        let mut archive = tar::Archive::new(&bytes[..]);
+        for entry in archive.entries().unwrap() {
+            let header = entry.unwrap().header().clone();
+            let fields =
+                (header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap());
+            assert_eq!(fields, (0, 0, 0, 0o644));
+        }
+    }
+
+    #[test]
+    fn what_no_writer_of_ours_makes_is_refused() {
+        use tar::EntryType as E;
+        let image = ("a.png", E::Regular, 1, &b"x"[..]);
+        for (members, reason) in [
+            (vec![("../a.png", E::Regular, 1, &b"x"[..])], "no name of a sample's file"),
+            (vec![("/a.png", E::Regular, 1, b"x")], "no name"),
+            (vec![("d/a.png", E::Regular, 1, b"x")], "no name"),
+            (vec![("a.exe", E::Regular, 1, b"x")], "no name"),
+            (vec![("a.png", E::Symlink, 0, b"")], "not a plain file"),
+            (vec![("a.png", E::Link, 0, b"")], "not a plain file"),
+            (vec![("a.png", E::Char, 0, b"")], "not a plain file"),
+            (vec![("a.png", E::GNULongName, 1, b"x")], "not a plain file"),
+            (vec![("a.png", E::XHeader, 1, b"x")], "not a plain file"),
+            (vec![("a.png", E::GNUSparse, 1, b"x")], "not a plain file"),
+            (vec![("a.png", E::Regular, MAX_IMAGE_BYTES + 1, b"x")], "at most"),
+            (vec![("a.png", E::Regular, MAX_IMAGE_BYTES, b"x")], "it ends within a.png"),
+            (vec![image, ("a.cls", E::Regular, 100, &[b'1'; 100])], "at most 20"),
+            (vec![image, ("a.cls", E::Regular, 1, b"x")], "not a number"),
+            (vec![image, ("b.cls", E::Regular, 1, b"1")], "b.cls is where a.cls should be"),
+            (vec![image, ("a.json", E::Regular, 2, b"{}")], "a.json is where a.cls should be"),
+            (vec![("a.cls", E::Regular, 1, b"1")], "where an image should be"),
+            (vec![image, ("a.cls", E::Regular, 1, b"1"), ("a.json", E::Regular, 1, b"{")], "not JSON"),
+            (vec![image], "ends where a.cls should be"),
+        ] {
+            let error = read(&tar_of(&members)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Data);
+            assert!(error.to_string().contains(reason), "{members:?}: {error}");
+        }
+        let mut writer = ShardWriter::new(Vec::new());
+        assert!(writer.append(&sample("../a", b"")).is_err());
+    }
+}

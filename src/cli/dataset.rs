@@ -1,0 +1,307 @@
+//! `hardy dataset`.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::SettingsArgs;
+use crate::dataset::manifest::{self, Manifest, Progress};
+use crate::dataset::shard::Extension;
+use crate::dataset::{Photo, Split, fetch, import, synth};
+use crate::error::Result;
+
+/// A log hears of progress this often.
+const REMINDER: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DatasetCommand {
+    /// Draw flowers of five classes, for a first run without any photos.
+    #[command(after_help = "\
+Examples:
+  hardy dataset synth --out flowers
+  hardy dataset synth --out flowers --per-class 20000 --val-per-class 0 --size 128 --seed 7
+
+With --val-per-class 0 the class folders are not split into train/ and val/.
+The same seed gives the same files.")]
+    Synth(SynthArgs),
+    /// Download a public set of photos.
+    #[command(after_help = "\
+Examples:
+  hardy dataset fetch tf-flowers --out flowers
+  hardy dataset fetch tf-flowers --url http://mirror.example/flower_photos.tgz --out flowers
+
+A download that broke off goes on where it was when the command is given again.")]
+    Fetch(FetchArgs),
+    /// Turn an archive, a list or a folder into class folders.
+    #[command(after_help = "\
+Examples:
+  hardy dataset import photos.tgz --out photos
+  hardy dataset import photos.tsv --out photos
+  hardy dataset import /mnt/photos --out photos
+
+A list has a line for each photo, path<TAB>class or path<TAB>class<TAB>split with split one of
+train, val and test; paths are relative to the list's folder, lines that begin with # are ignored.
+An archive with links, devices, absolute paths or '..' is refused.")]
+    Import(ImportArgs),
+    /// Check and split photos and pack them into WebDataset shards.
+    #[command(after_help = "\
+Examples:
+  hardy dataset split photos --out shards
+  hardy dataset split photos --out shards --set data.val_fraction=0.2 --set job.seed=1
+
+`hardy run` does this by itself; this command is for using the shards elsewhere. An existing split
+into train/, val/ and test/ is kept. manifest.json lists what was set aside or dropped, and why.")]
+    Split(SplitArgs),
+    /// Check a folder of shards against its manifest.
+    #[command(after_help = "Example:\n  hardy dataset verify shards")]
+    Verify {
+        /// The folder, as `hardy dataset split` wrote it.
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SynthArgs {
+    /// Where to; must be empty or not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Training pictures of each class.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    per_class: u32,
+    /// Pictures of each class in val/; a quarter of --per-class where not given.
+    #[arg(long, value_name = "N")]
+    val_per_class: Option<u32>,
+    /// Pixels of a side.
+    #[arg(long, value_name = "PIXELS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    size: u32,
+    /// The seed of all pictures.
+    #[arg(long, default_value_t = 2026)]
+    seed: u64,
+    /// The format of the files.
+    #[arg(long, value_enum, default_value_t = Format::Jpg)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Jpg,
+    Png,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FetchArgs {
+    /// Which.
+    #[arg(value_enum)]
+    set: PublicSet,
+    /// Where to; must be empty or not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Another place with the same archive.
+    #[arg(long)]
+    url: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PublicSet {
+    /// 3,670 photos of five flowers, 218 MiB.
+    TfFlowers,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// A .tar, .tar.gz or .tgz, a list, or a folder.
+    source: PathBuf,
+    /// Where to; must be empty or not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SplitArgs {
+    /// A folder of class folders, below train/ and val/ or not.
+    source: PathBuf,
+    /// Where to; must be empty or not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+pub(super) fn run(command: DatasetCommand, as_json: bool, quiet: bool) -> Result<()> {
+    let (text, value) = match command {
+        DatasetCommand::Synth(args) => synthesise(&args, quiet)?,
+        DatasetCommand::Fetch(args) => {
+            let PublicSet::TfFlowers = args.set;
+            let url = args.url.as_deref().unwrap_or(fetch::TF_FLOWERS);
+            let meter = Meter::new("download", Unit::Bytes, quiet);
+            let photos = fetch::fetch(url, &args.out, Duration::from_secs(1), |done, total| meter.show(done, total))?;
+            photos_in(&args.out, &photos)
+        }
+        DatasetCommand::Import(args) => photos_in(&args.out, &import::import(&args.source, &args.out)?),
+        DatasetCommand::Split(args) => split(&args, quiet)?,
+        DatasetCommand::Verify { folder } => {
+            let meter = Meter::new("verify", Unit::Shards, quiet);
+            let mut done = 0;
+            let manifest = manifest::verify(&folder, |_| {
+                done += 1;
+                meter.show(done, None);
+            })?;
+            (format!("{}: all {} shards are as the manifest says", folder.display(), done), summary(&manifest))
+        }
+    };
+    if as_json {
+        println!("{value:#}");
+    } else if !quiet {
+        println!("{text}");
+    }
+    Ok(())
+}
+
+fn synthesise(args: &SynthArgs, quiet: bool) -> Result<(String, Value)> {
+    let request = synth::Request {
+        train: args.per_class,
+        val: args.val_per_class.unwrap_or(args.per_class.div_ceil(4)),
+        size: args.size,
+        seed: args.seed,
+        extension: match args.format {
+            Format::Jpg => Extension::Jpg,
+            Format::Png => Extension::Png,
+        },
+    };
+    let classes = synth::CLASSES.len() as u64;
+    let (train, val) = (classes * u64::from(request.train), classes * u64::from(request.val));
+    let meter = Meter::new("draw", Unit::Pictures, quiet);
+    let mut done = 0;
+    synth::write(&request, &args.out, || {
+        done += 1;
+        meter.show(done, Some(train + val));
+    })?;
+    let text = format!("{}: {train} pictures to train on and {val} to measure on", args.out.display());
+    let value = json!({ "folder": args.out, "classes": synth::CLASSES, "train": train, "val": val });
+    Ok((text, value))
+}
+
+fn split(args: &SplitArgs, quiet: bool) -> Result<(String, Value)> {
+    let settings = args.settings.resolve()?.settings;
+    let (inspect, pack) = (Meter::new("inspect", Unit::Photos, quiet), Meter::new("pack", Unit::Photos, quiet));
+    let (mut total, mut inspected, mut packed) = (0, 0, 0);
+    let (seed, replicas) = (settings.job.seed, settings.train.replicas);
+    let manifest =
+        manifest::write(&args.source, &args.out, &settings.data, seed, replicas, |progress| match progress {
+            Progress::Photos(photos) => total = photos as u64,
+            Progress::Inspected => {
+                inspected += 1;
+                inspect.show(inspected, Some(total));
+            }
+            Progress::Packed => {
+                packed += 1;
+                pack.show(packed, Some(total));
+            }
+        })?;
+    let mut text =
+        format!("{}: {} shards, {} classes", args.out.display(), manifest.shards.len(), manifest.classes.len());
+    for (split, classes) in &manifest.counts {
+        text.push_str(&format!("\n  {:<5} {} photos", split.name(), classes.values().sum::<usize>()));
+    }
+    for (what, count) in
+        [("set aside", manifest.quarantined.len()), ("dropped as duplicates", manifest.duplicates.len())]
+    {
+        if count > 0 {
+            text.push_str(&format!("\n  {count} {what}, see {}", manifest::FILE));
+        }
+    }
+    Ok((text, summary(&manifest)))
+}
+
+fn summary(manifest: &Manifest) -> Value {
+    json!({
+        "dataset_sha256": manifest.dataset_sha256,
+        "classes": manifest.classes,
+        "counts": manifest.counts,
+        "shards": manifest.shards.len(),
+        "quarantined": manifest.quarantined,
+        "duplicates": manifest.duplicates,
+    })
+}
+
+fn photos_in(folder: &std::path::Path, photos: &[Photo]) -> (String, Value) {
+    let mut counts: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for photo in photos {
+        let side = photo.split.map_or("all", Split::name);
+        *counts.entry(side).or_default().entry(&photo.class).or_default() += 1;
+    }
+    let mut text = format!("{}: {} photos", folder.display(), photos.len());
+    for (side, classes) in &counts {
+        for (class, count) in classes {
+            let side = if *side == "all" { String::new() } else { format!("{side}/") };
+            text.push_str(&format!("\n  {side}{class} {count}"));
+        }
+    }
+    (text, json!({ "folder": folder, "photos": photos.len(), "counts": counts }))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Bytes,
+    Photos,
+    Pictures,
+    Shards,
+}
+
+/// Progress on stderr: a bar with rate and ETA on a terminal, a line now and then in a log.
+struct Meter {
+    what: &'static str,
+    unit: Unit,
+    bar: Option<ProgressBar>,
+    spoke: std::cell::Cell<Instant>,
+    quiet: bool,
+}
+
+impl Meter {
+    fn new(what: &'static str, unit: Unit, quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
+            let style = match unit {
+                Unit::Bytes => "{msg:9} {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  (ETA {eta})",
+                _ => "{msg:9} {bar:24} {pos}/{len}  {per_sec}  (ETA {eta})",
+            };
+            bar.with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_message(what)
+        });
+        Self { what, unit, bar, spoke: std::cell::Cell::new(Instant::now()), quiet }
+    }
+
+    fn show(&self, done: u64, total: Option<u64>) {
+        if let Some(bar) = &self.bar {
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+            return;
+        }
+        if !self.quiet && self.spoke.get().elapsed() > REMINDER {
+            self.spoke.set(Instant::now());
+            let amount = |n: u64| match self.unit {
+                Unit::Bytes => HumanBytes(n).to_string(),
+                Unit::Photos => format!("{n} photos"),
+                Unit::Pictures => format!("{n} pictures"),
+                Unit::Shards => format!("{n} shards"),
+            };
+            let total = total.map(|n| format!(" of {}", amount(n))).unwrap_or_default();
+            eprintln!("{}: {}{total}", self.what, amount(done));
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

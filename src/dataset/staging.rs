@@ -1,0 +1,74 @@
+//! A folder that is built beside its final place: what bears the final name is whole.
+
+use std::fs::{File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// A folder in the making, gone unless published.
+pub struct Staged(TempDir);
+
+impl Staged {
+    /// For `out`, which must be empty or not exist.
+    pub fn beside(out: &Path) -> Result<Self> {
+        let failed = || cannot_write(out);
+        if out.exists() && std::fs::read_dir(out).context(Kind::Storage, failed)?.next().is_some() {
+            return Err(Error::storage(format!("folder {} is not empty", out.display())));
+        }
+        let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).context(Kind::Storage, failed)?;
+        let folder = tempfile::Builder::new().prefix(".hardy-").tempdir_in(parent).context(Kind::Storage, failed)?;
+        Ok(Self(folder))
+    }
+
+    /// Where it is for now.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Creates the file `path` of the folder.
+    ///
+    /// # Errors
+    /// Of kind `Data` where `content` cannot be read, `Storage` where the file cannot be written.
+    pub fn write(&self, path: &Path, mut content: impl Read) -> Result<()> {
+        let target = self.path().join(path);
+        let failed = || cannot_write(&target);
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent).context(Kind::Storage, failed)?;
+        }
+        let mut file = File::create(&target).context(Kind::Storage, failed)?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let read = content.read(&mut buffer).context(Kind::Data, || "cannot be read".into())?;
+            if read == 0 {
+                return Ok(());
+            }
+            file.write_all(&buffer[..read]).context(Kind::Storage, failed)?;
+        }
+    }
+
+    /// Creates the file `path` of the folder with the content of the file `source`.
+    pub fn copy(&self, source: &Path, path: &Path) -> Result<()> {
+        let file = File::open(source).context(Kind::Storage, || format!("cannot read {}", source.display()))?;
+        self.write(path, file)
+    }
+
+    /// Gives `root`, the folder or one inside it, the name `out`.
+    pub fn publish(self, root: &Path, out: &Path) -> Result<()> {
+        let failed = || cannot_write(out);
+        if out.exists() {
+            std::fs::remove_dir(out).context(Kind::Storage, failed)?;
+        }
+        // Temporary folders are for their owner's eyes only; a data set need not be.
+        std::fs::set_permissions(root, Permissions::from_mode(0o755)).context(Kind::Storage, failed)?;
+        std::fs::rename(root, out).context(Kind::Storage, failed)
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
