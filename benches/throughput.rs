@@ -74,7 +74,7 @@ impl Bench {
         self.fastest(|| {
             for _ in 0..STEPS {
                 let objective = Objective::CrossEntropy(&self.labels);
-                Attack::FGSM.craft(&|x| frozen.logits(x), &self.images, &objective, 4.0 / 255.0, &noise);
+                let _ = Attack::FGSM.craft(&|x| frozen.logits(x), &self.images, &objective, 4.0 / 255.0, &noise);
             }
         })
     }

@@ -40,7 +40,7 @@ The same command goes on where an interrupted run stopped.")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// The photos: a folder of class folders (or of train/, val/, test/ with class folders), or a tar of one.
+    /// The photos: a folder of class folders (or of train/, val/, test/ with class folders), a tar of one, or a list.
     #[arg(long, value_name = "PHOTOS")]
     data: PathBuf,
     /// Where everything goes.
@@ -205,7 +205,7 @@ fn source(data: &Path, home: &Path) -> Result<String> {
     } else {
         let unpacked = home.join("photos");
         if !unpacked.is_dir() {
-            dataset::import::unpack(&whole, &unpacked)?;
+            dataset::import::import(&whole, &unpacked)?;
         }
         unpacked
     };

@@ -16,7 +16,10 @@ fn wait_for_attempts(child: &mut Child, out: &Path, count: usize) -> bool {
             return false;
         }
         let known = out.join(".hardy/jobs").exists()
-            && std::fs::read_dir(out.join(".hardy/jobs")).unwrap().next().is_some_and(|job| job.unwrap().path().join("attempts").exists());
+            && std::fs::read_dir(out.join(".hardy/jobs"))
+                .unwrap()
+                .next()
+                .is_some_and(|job| job.unwrap().path().join("attempts").exists());
         if known && attempts(out).len() >= count {
             return true;
         }

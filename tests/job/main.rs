@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod scene;
 mod determinism;
 mod faults;
 mod outputs;
 mod refusals;
+mod scene;

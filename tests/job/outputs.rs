@@ -17,9 +17,11 @@ fn the_kept_pictures_and_the_model_give_the_reported_figures_again() {
     let scene = Scene::new();
     let out = scene.path("out");
     scene.run(&out, 2, &["evaluate.keep_images=true", "baseline.rounds=3"]);
-    let settings = ["--set", "evaluate.attacks=[\"fgsm\", \"pgd5\"]", "--set", "evaluate.epsilons=[\"2/255\", \"8/255\"]"];
+    let settings =
+        ["--set", "evaluate.attacks=[\"fgsm\", \"pgd5\"]", "--set", "evaluate.epsilons=[\"2/255\", \"8/255\"]"];
     let (model, images) = (out.join("model"), out.join("images"));
-    let mut arguments = vec!["--json", "evaluate", "--model", model.to_str().unwrap(), "--data", images.to_str().unwrap()];
+    let mut arguments =
+        vec!["--json", "evaluate", "--model", model.to_str().unwrap(), "--data", images.to_str().unwrap()];
     arguments.extend(settings);
     let again = hardy(&arguments);
     assert!(again.status.success(), "{}", text(&again.stderr));
@@ -40,7 +42,13 @@ fn augment_writes_a_picture_for_every_photo_and_lists_it() {
     let photos = scene.photos.to_str().unwrap();
     let model = out.join("model");
     let made = hardy(&[
-        "augment", photos, "--model", model.to_str().unwrap(), "--out", copies.to_str().unwrap(), "--set",
+        "augment",
+        photos,
+        "--model",
+        model.to_str().unwrap(),
+        "--out",
+        copies.to_str().unwrap(),
+        "--set",
         "evaluate.static_epsilon=4/255",
     ]);
     assert!(made.status.success(), "{}", text(&made.stderr));
