@@ -205,7 +205,7 @@ fn example(i: usize) -> Example {
     Example {
         key: format!("{}-{:04}", CLASSES[label], 17 * i + 3),
         model: if trained { "trained" } else { "baseline" }.into(),
-        attack: if i % 2 == 0 { "fgsm" } else { "pgd20" }.into(),
+        attack: if i.is_multiple_of(2) { "fgsm" } else { "pgd20" }.into(),
         epsilon: 4.0 / 255.0,
         label,
         before: (label, if trained { 0.842 } else { 0.997 } - 0.01 * i as f64),
