@@ -1,12 +1,15 @@
 //! The commands: what people type, turned into settings and calls. Nothing of the domain.
 
 mod allocator;
+mod bench_gpu;
 mod completions;
 mod config;
 mod dataset;
+mod predict;
 pub mod report;
 mod run;
 mod terminal;
+mod weights;
 
 use std::path::PathBuf;
 
@@ -52,11 +55,19 @@ enum Command {
     /// Draw, download, import, split or verify photos.
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
+    /// Say what a model sees in photos.
+    Predict(predict::PredictArgs),
+    /// Import weights files.
+    #[command(subcommand)]
+    Weights(weights::WeightsCommand),
     /// Print the headline figures of a finished run.
     Report(super::cli::report::Args),
     /// Show settings and where they come from.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Check a GPU against the CPU and measure it.
+    #[command(hide = true)]
+    BenchGpu(bench_gpu::BenchArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -108,8 +119,11 @@ impl Cli {
             Command::Evaluate(args) => run::evaluate(args, json, quiet),
             Command::Augment(args) => run::augment(args, json, quiet),
             Command::Dataset(command) => dataset::run(command, json, quiet),
+            Command::Predict(args) => predict::run(args, json),
+            Command::Weights(command) => weights::run(command, json),
             Command::Report(args) => report::run(&args, json),
             Command::Config(command) => config::run(command, json),
+            Command::BenchGpu(args) => bench_gpu::run(args),
             Command::Completions(args) => completions::run(args),
         }
     }

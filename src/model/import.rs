@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::architecture::Design;
-use super::weights::Weights;
-use super::{safetensors_file, torch_file};
+use super::weights::{Array, Weights};
+use super::{fold, safetensors_file, torch_file};
 use crate::config::Architecture;
 use crate::error::{Context, Error, Kind, Result};
 
@@ -59,6 +59,23 @@ pub fn with_timm_names(architecture: Architecture, weights: Weights) -> Weights 
         renamed.unwrap_or(name)
     };
     weights.into_iter().map(|(name, array)| (rename(name), array)).collect()
+}
+
+/// The weights in `file` under timm's names, checked to be those of `architecture`, with every counter that an
+/// old file lacks.
+///
+/// # Errors
+/// As for [`load_file`] and [`fold`].
+pub fn timm_weights(architecture: Architecture, file: &Path) -> Result<Weights> {
+    let mut weights = with_timm_names(architecture, load_file(file)?);
+    let folded =
+        fold(architecture, &weights).context(Kind::Model, || format!("weights file {} is unusable", file.display()))?;
+    let design = Design::of(architecture);
+    let classes = folded[&design.head_bias()].values.len();
+    for (name, shape) in design.timm_shapes(classes) {
+        weights.entry(name).or_insert_with(|| Array::filled(shape, 0.0));
+    }
+    Ok(weights)
 }
 
 /// Pairs of the port's name and timm's for every layer of EfficientNet-Lite0. The port numbers its blocks

@@ -10,6 +10,7 @@ mod lite0;
 mod network;
 mod number;
 mod pickle;
+pub mod predict;
 mod resnet;
 mod safetensors_file;
 mod saved;

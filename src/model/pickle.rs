@@ -402,3 +402,69 @@ fn long(bytes: &[u8]) -> Value {
     whole[..bytes.len()].copy_from_slice(bytes);
     Value::Int(i64::from_le_bytes(whole))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refusal(bytes: &[u8]) -> String {
+        load(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn nesting_and_cycles_do_no_harm() {
+        let depth = 1_000_000;
+        let mut nested = vec![b']'; depth];
+        nested.resize(2 * depth - 1, b'a');
+        nested.push(b'.');
+        assert_eq!(load(&nested).unwrap().length, 2 * depth);
+        // A list that holds itself.
+        let loaded = load(b"]q\x00h\x00a.").unwrap();
+        let [inner] = loaded.items(&loaded.value) else { panic!("one item") };
+        assert_eq!(loaded.items(inner).len(), 1);
+    }
+
+    #[test]
+    fn names_that_run_code_are_refused_before_anything_is_called() {
+        for (pickle, name) in [
+            (&b"cos\nsystem\n(X\x02\x00\x00\x00ls\x85R."[..], "os.system"),
+            (b"c__builtin__\neval\n.", "__builtin__.eval"),
+            (b"ctorch._utils\n_rebuild_device_tensor_from_numpy\n.", "_rebuild_device_tensor_from_numpy"),
+            (b"ctorch\nload\n.", "torch.load"),
+            (b"cbuiltins\ngetattr\n.", "builtins.getattr"),
+        ] {
+            let message = refusal(pickle);
+            assert!(message.starts_with("refused: ") && message.contains(name), "{message}");
+        }
+    }
+
+    #[test]
+    fn instructions_that_torch_does_not_write_are_refused() {
+        // OBJ, INST, NEWOBJ, EXT1, STACK_GLOBAL, a frame: other ways to make objects, or other protocols.
+        for code in [b'o', b'i', 0x81, 0x82, 0x93, 0x95] {
+            let message = refusal(&[b'(', code, 0, 0, 0, 0, 0, 0, 0, 0, b'.']);
+            assert!(message.contains(&format!("0x{code:02x} at byte 1")), "{message}");
+        }
+        assert!(refusal(b"\x80\x05.").contains("protocol 5"));
+    }
+
+    #[test]
+    fn broken_pickles_are_refused() {
+        for bytes in [
+            &b""[..],
+            b".",
+            b"t.",
+            b"a.",
+            b"h\x05.",
+            b"R.",
+            b"X\xff\xff\xff\xffab",
+            b"cname without end",
+            b"(K\x01)QRu.",
+        ] {
+            assert!(refusal(bytes).contains("broken"), "{bytes:?}");
+        }
+        // A container that lost its mark's place: the stack shrank below it.
+        assert!(refusal(b"]K\x01(as.").contains("broken"));
+    }
+}

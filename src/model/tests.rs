@@ -248,6 +248,16 @@ fn truncated_and_foreign_files_are_refused() {
 }
 
 #[test]
+fn an_old_file_without_counters_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.safetensors");
+    let mut old = timm_weights(Architecture::Resnet18);
+    old.retain(|name, _| !name.ends_with("num_batches_tracked"));
+    std::fs::write(&path, checkpoint::write(&old).unwrap()).unwrap();
+    assert_eq!(import::timm_weights(Architecture::Resnet18, &path).unwrap(), timm_weights(Architecture::Resnet18));
+}
+
+#[test]
 fn the_ports_names_become_timms() {
     let ours = timm_weights(Architecture::TfEfficientnetLite0);
     let renamed = |name: &str| {

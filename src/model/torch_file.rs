@@ -170,3 +170,40 @@ fn array(name: &str, tensor: &Tensor, number: Number, bytes: &[u8]) -> Result<Ar
     }
     Ok(Array { shape: tensor.shape.clone(), values })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn tensor(offset: usize, shape: &[usize], strides: &[usize]) -> Tensor {
+        Tensor { storage: 0, offset, shape: shape.to_vec(), strides: strides.to_vec() }
+    }
+
+    #[test]
+    fn a_view_may_not_reach_beyond_its_storage() {
+        let bytes: Vec<u8> = (0..6u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
+        let read = |tensor: &Tensor| array("t", tensor, Number::F32, &bytes);
+        assert_eq!(read(&tensor(1, &[2, 2], &[1, 3])).unwrap().values, [1.0, 4.0, 2.0, 5.0]);
+        assert!(read(&tensor(9, &[0, 3], &[3, 1])).unwrap().values.is_empty());
+        for beyond in [
+            tensor(2, &[2, 2], &[1, 3]),
+            tensor(6, &[1], &[1]),
+            tensor(usize::MAX, &[2], &[1]),
+            tensor(0, &[2, 2], &[usize::MAX, 1]),
+        ] {
+            assert!(read(&beyond).unwrap_err().to_string().contains("'t' reaches beyond its storage"));
+        }
+    }
+
+    /// A state dict whose tensor `x` is a `[2^20, 2^20]` view of one number.
+    #[test]
+    fn a_small_file_cannot_ask_for_much_memory() {
+        let mut pickle = b"}X\x01\x00\x00\x00xctorch._utils\n_rebuild_tensor_v2\n(".to_vec();
+        pickle.extend(b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000NK\x01tQK\x00");
+        pickle.extend(b"J\x00\x00\x10\x00J\x00\x00\x10\x00\x86K\x00K\x00\x86\x89NtRs.");
+        let loaded = load(&pickle).unwrap();
+        let message = collect(&loaded, |_| Some(&[0; 4])).unwrap_err().to_string();
+        assert!(message.contains("'x' of shape [1048576, 1048576] makes the file too large"), "{message}");
+    }
+}

@@ -1,0 +1,54 @@
+//! `hardy weights`: weights files from elsewhere.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde::de::value::{Error as Unknown, StrDeserializer};
+use serde_json::json;
+
+use crate::config::Architecture;
+use crate::error::Result;
+use crate::model::{checkpoint, import, write_whole};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WeightsCommand {
+    /// Check a weights file and write it as safetensors with timm's names.
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  hardy weights import resnet18-f37072fd.pth --architecture resnet18 --out resnet18.safetensors
+  hardy run --set model.architecture=resnet18 --set model.weights=resnet18.safetensors
+
+Reads safetensors and what torch.save writes (zip or legacy) by timm, torchvision and efficientnet-lite-pytorch.
+Nothing in a file is run: one that holds more than tensors is refused.")]
+pub(super) struct ImportArgs {
+    /// The weights file.
+    file: PathBuf,
+    /// tf_efficientnet_lite0, resnet18, resnet50 or hardy_small.
+    #[arg(long, value_parser = architecture)]
+    architecture: Architecture,
+    /// The safetensors file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+fn architecture(text: &str) -> std::result::Result<Architecture, Unknown> {
+    Architecture::deserialize(StrDeserializer::new(text))
+}
+
+pub(super) fn run(command: WeightsCommand, json: bool) -> Result<()> {
+    let WeightsCommand::Import(args) = command;
+    let weights = import::timm_weights(args.architecture, &args.file)?;
+    let parameters: usize = weights.values().map(|array| array.values.len()).sum();
+    write_whole(&args.out, &checkpoint::write(&weights)?)?;
+    if json {
+        let summary = json!({ "tensors": weights.len(), "numbers": parameters, "file": args.out });
+        println!("{summary}");
+    } else {
+        println!("{} tensors, {parameters} numbers in {}", weights.len(), args.out.display());
+    }
+    Ok(())
+}
