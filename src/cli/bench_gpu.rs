@@ -123,7 +123,8 @@ impl<'a> Bench<'a> {
         self.rate(|| {
             for _ in 0..STEPS {
                 let objective = Objective::CrossEntropy(&self.labels);
-                Attack::FGSM.craft(&|x| frozen.logits(x), &self.images, &objective, EPSILON, &noise(&self.keys));
+                let _ =
+                    Attack::FGSM.craft(&|x| frozen.logits(x), &self.images, &objective, EPSILON, &noise(&self.keys));
             }
             Ok(())
         })
