@@ -509,7 +509,7 @@ mod tests {
                 let sizes: Vec<usize> = shards.iter().map(|s| s.samples.len()).collect();
                 let (least, most) = (*sizes.iter().min().unwrap(), *sizes.iter().max().unwrap());
                 prop_assert!(least > 0 && most - least <= 1 && shards.iter().enumerate().all(|(i, s)| s.index == i));
-                prop_assert!(split != Split::Train || shards.len() % replicas as usize == 0);
+                prop_assert!(split != Split::Train || shards.len().is_multiple_of(replicas as usize));
                 // Every shard has its share of every class, to within two photos.
                 for shard in &shards {
                     for (label, count) in counts.iter().enumerate() {
