@@ -18,7 +18,7 @@ fn python() -> PathBuf {
         std::env::var_os("HARDY_TEST_PYTHON").map_or_else(|| root().join(".deps/python/bin/python"), Into::into);
     assert!(
         found.exists(),
-        "{} does not exist: `make test` sets it up from tests/python/requirements.txt, or set HARDY_TEST_PYTHON to a \
+        "{} does not exist: `make test` sets it up from tests/python/requirements-test.txt, or set HARDY_TEST_PYTHON to a \
          Python that has the packages named there",
         found.display()
     );

@@ -28,13 +28,18 @@ impl Canvas {
     /// Lays `shade` over the pixels within `reach` of `(x, y)`: it gives the opacity and the colour
     /// at a point, the point relative to `(x, y)`.
     pub fn lay(&mut self, [x, y]: [f32; 2], reach: f32, shade: impl Fn(f32, f32) -> (f32, Colour)) {
+        self.lay_within([x - reach, y - reach], [x + reach, y + reach], |px, py| shade(px - x, py - y));
+    }
+
+    /// The same over the pixels of a rectangle, with the point itself.
+    fn lay_within(&mut self, from: [f32; 2], to: [f32; 2], shade: impl Fn(f32, f32) -> (f32, Colour)) {
         let size = self.size as f32;
-        let first = |centre: f32| ((centre - reach) * size).floor().clamp(0.0, size) as u32;
-        let last = |centre: f32| ((centre + reach) * size).ceil().clamp(0.0, size) as u32;
-        for row in first(y)..last(y) {
-            let dy = (row as f32 + 0.5) / size - y;
-            for column in first(x)..last(x) {
-                let (opacity, colour) = shade((column as f32 + 0.5) / size - x, dy);
+        let start = from.map(|v| (v * size).floor().clamp(0.0, size) as u32);
+        let end = to.map(|v| (v * size).ceil().clamp(0.0, size) as u32);
+        for row in start[1]..end[1] {
+            let y = (row as f32 + 0.5) / size;
+            for column in start[0]..end[0] {
+                let (opacity, colour) = shade((column as f32 + 0.5) / size, y);
                 if opacity > 0.0 {
                     let pixel = &mut self.pixels[(row * self.size + column) as usize];
                     *pixel = mix(*pixel, colour, opacity.min(1.0));
@@ -83,16 +88,21 @@ impl Blade {
     pub fn lay(&self, canvas: &mut Canvas, opacity: f32, shade: impl Fn(f32, f32) -> Colour) {
         let (sin, cos) = self.angle.sin_cos();
         let pixel = canvas.pixel();
-        let half = self.length * (0.5 + 0.5 * self.bend.abs());
-        let centre = [self.base[0] + cos * 0.5 * self.length, self.base[1] + sin * 0.5 * self.length];
         let power = 0.5_f32.ln() / self.belly.ln();
-        canvas.lay(centre, half + self.half_width + pixel, |dx, dy| {
-            let (x, y) = (dx + cos * 0.5 * self.length, dy + sin * 0.5 * self.length);
+        let margin = self.half_width + self.bend.abs() * self.length + pixel;
+        let tip = [self.base[0] + cos * self.length, self.base[1] + sin * self.length];
+        let from = std::array::from_fn(|i| self.base[i].min(tip[i]) - margin);
+        let to = std::array::from_fn(|i| self.base[i].max(tip[i]) + margin);
+        canvas.lay_within(from, to, |x, y| {
+            let (x, y) = (x - self.base[0], y - self.base[1]);
             let along = (x * cos + y * sin) / self.length;
             if !(0.0..=1.0).contains(&along) {
                 return (0.0, [0.0; 3]);
             }
             let across = y * cos - x * sin - self.bend * self.length * along * along;
+            if across.abs() > self.half_width + pixel {
+                return (0.0, [0.0; 3]);
+            }
             let width = self.half_width * (std::f32::consts::PI * along.powf(power)).sin().max(0.0).powf(0.75);
             let inside = cover(across.abs() - width, pixel);
             if inside == 0.0 { (0.0, [0.0; 3]) } else { (opacity * inside, shade(along, across / width.max(pixel))) }

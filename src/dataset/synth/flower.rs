@@ -89,6 +89,9 @@ impl Ring {
                 return (0.0, [0.0; 3]);
             }
             let across = distance * sin;
+            if across.abs() > self.half_width + pixel {
+                return (0.0, [0.0; 3]);
+            }
             let width = self.half_width * (PI * (0.04 + 0.96 * along).powf(self.shape)).sin().max(0.0).powf(0.6);
             let inside = cover(across.abs() - width, pixel);
             let crease = 1.0 - 0.16 * (1.0 - (across.abs() / (0.35 * self.half_width)).min(1.0));
