@@ -182,6 +182,9 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
     while let Some(entry) = entries.try_next().await? {
         let other = entry.key.as_str().split('/').nth(1).unwrap_or_default();
         if other != id.0 {
+            if abandoned(store, other).await? {
+                continue;
+            }
             return Err(Error::usage(format!(
                 "{} holds another run, {other}, with other settings, photos or weights; choose another --out or remove it",
                 out.display()
@@ -195,6 +198,19 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
     let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let program = request.program;
     Ok(JobSpec { version: VERSION, id, program, settings, source, weights, model: request.model.clone(), created })
+}
+
+/// Whether a job ended before any task of it left something, on bad photos say. Its traces are removed.
+async fn abandoned(store: &dyn Store, job: &str) -> Result<bool> {
+    let prefix = Key::new(format!("jobs/{job}"))?;
+    let entries: Vec<_> = store.list(Some(&prefix)).await?.try_collect().await?;
+    if entries.iter().any(|e| e.key.as_str().starts_with(prefix.join("attempts").as_str())) {
+        return Ok(false);
+    }
+    for entry in entries {
+        store.delete(&entry.key).await?;
+    }
+    Ok(true)
 }
 
 /// The folder of photos: as given, or unpacked from a tar.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Architecture, Settings};
+use super::{Adversary, Architecture, Loss, Outer, Settings};
 use crate::error::{Error, Result};
 
 /// `(key, least, most)`, both allowed.
@@ -104,6 +104,16 @@ pub(super) fn check_together(s: &Settings, sources: &BTreeMap<String, String>) -
                 "ImageNet weights ship for tf_efficientnet_lite0 only; name a file or \"none\" for {}",
                 s.model.architecture
             ),
+        ),
+        (
+            s.train.loss != Loss::Trades || s.adversary.method != Adversary::Fgsm,
+            ["train.loss", "adversary.method"],
+            "the divergence that trades follows has no gradient at the clean image; take rs-fgsm, n-fgsm or pgd".into(),
+        ),
+        (
+            s.train.ema == 0.0 || s.train.outer == Outer::Average,
+            ["train.ema", "train.outer"],
+            "averaged weights with outer nesterov are not supported".into(),
         ),
     ];
     for (holds, keys, why) in rules {

@@ -28,7 +28,6 @@ pub use progress::{Observer, Progress};
 pub use results::export;
 pub use spec::{JobSpec, Program};
 pub use stage::Job;
-pub use training::epsilon_at;
 
 /// Job specifications are refused above this size.
 const SPEC_LIMIT: u64 = 1 << 20;

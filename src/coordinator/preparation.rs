@@ -71,7 +71,8 @@ impl Prepared {
 
 /// Runs the stages.
 pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<Prepared> {
-    let photos = remembered(job, "plan/photos.json", || list(source)).await?;
+    let program = job.spec.program;
+    let photos = remembered(job, "plan/photos.json", || list(source, program)).await?;
     let mut tasks = Vec::new();
     for (number, chunk) in photos.chunks(CHUNK).enumerate() {
         let blob = job.store.put_json(&job.key(format!("plan/photos-{number:05}.json")), &chunk).await?;
@@ -119,9 +120,10 @@ where
     }
 }
 
-async fn list(source: &dyn crate::store::Store) -> Result<Vec<Photo>> {
+async fn list(source: &dyn crate::store::Store, program: Program) -> Result<Vec<Photo>> {
     let entries: Vec<_> = source.list(None).await?.try_collect().await?;
-    scan::scan(entries.into_iter().map(|e| (e.key.as_str().to_string(), e.size)))
+    let files = entries.into_iter().map(|e| (e.key.as_str().to_string(), e.size));
+    if program == Program::Train { scan::scan(files) } else { scan::find(files) }
 }
 
 /// Reads a JSON object that a task brought.

@@ -4,13 +4,14 @@ use rand::seq::SliceRandom;
 
 use super::progress::Progress;
 use super::stage::Job;
-use crate::config::{Freshness, Settings};
+use crate::config::{Epsilon, Freshness, Settings};
 use crate::error::{Error, Result};
 use crate::outcome::{Count, Outcomes};
 use crate::report::{GuardEvent, RoundRecord};
 use crate::seed::{Purpose, stream};
 use crate::store::Blob;
 use crate::task::{Condition, StepAdversary, Success, TaskId, TrainWork, Work};
+use crate::train::schedule::ramp;
 
 /// The shards a phase works on.
 #[derive(Debug, Clone)]
@@ -152,7 +153,7 @@ impl Phase {
         let steps = steps_per_round(&s, shards.train_images);
         let (first_step, total_steps) = (round * steps, self.rounds * steps);
         let inner = self.adversarial && s.adversary.freshness == Freshness::Step;
-        let budget = epsilon_at(&s, first_step + steps, total_steps);
+        let budget = ramp(&s.adversary, first_step + steps, total_steps) * s.adversary.epsilon.value();
         let mut order = shards.train.clone();
         order.shuffle(&mut stream(s.job.seed, Purpose::Order, u64::from(round), self.name));
         let adversarial = if self.adversarial && !inner {
@@ -237,8 +238,7 @@ impl Phase {
         let s = &job.spec.settings;
         let once = s.adversary.freshness == Freshness::Once;
         let (tag, view) = if once { ("once".to_string(), 0) } else { (format!("r{round:04}-{rollbacks}"), round) };
-        let epsilon =
-            if once { s.adversary.epsilon } else { crate::config::Epsilon::new(budget).unwrap_or(s.adversary.epsilon) };
+        let epsilon = if once { s.adversary.epsilon } else { Epsilon::new(budget).unwrap_or(s.adversary.epsilon) };
         let tasks = order.iter().map(|shard| {
             let work = Work::Augment {
                 shard: shard.clone(),
@@ -259,7 +259,7 @@ impl Phase {
     async fn measure(&self, job: &mut Job, shards: &Shards, model: &Blob, tag: &str) -> Result<[Count; 3]> {
         let s = &job.spec.settings;
         let attacked = self.adversarial && s.guard.enabled;
-        let mut conditions = vec![Condition { attack: "clean".into(), epsilon: crate::config::Epsilon::ZERO }];
+        let mut conditions = vec![Condition { attack: "clean".into(), epsilon: Epsilon::ZERO }];
         if attacked {
             for attack in ["fgsm".to_string(), format!("pgd{}", s.guard.steps)] {
                 conditions.push(Condition { attack, epsilon: s.adversary.epsilon });
@@ -310,14 +310,6 @@ fn steps_per_round(s: &Settings, images: u64) -> u32 {
     u32::try_from((images / per_step).max(1)).unwrap_or(u32::MAX)
 }
 
-/// The adversary's budget after `step` of `total` steps: 0, then a straight line, then all of it.
-pub fn epsilon_at(s: &Settings, step: u32, total: u32) -> f64 {
-    let at = f64::from(step) / f64::from(total.max(1));
-    let (from, to) = (s.adversary.ramp_start, s.adversary.ramp_end);
-    let share = if at >= to { 1.0 } else { ((at - from) / (to - from)).max(0.0) };
-    share * s.adversary.epsilon.value()
-}
-
 /// The output that the kind of task is bound to have.
 pub(super) fn output(success: &Success, name: &str) -> Result<Blob> {
     success.outputs.get(name).cloned().ok_or_else(|| Error::internal(format!("a task brought no output '{name}'")))
@@ -333,4 +325,46 @@ pub(super) async fn merged_outcomes(job: &Job, parts: &[Success]) -> Result<Outc
         all.push(outcomes);
     }
     Outcomes::merge(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+
+    fn verdict(fgsm: u64, pgd: u64, epsilon: f64, best_pgd: f64) -> Option<String> {
+        let settings = Layers::new().unwrap().set(&["guard.gap=0.4".into(), "guard.drop=0.2".into()]).unwrap();
+        let settings = settings.resolve().unwrap().settings;
+        let origin = Blob { key: crate::store::Key::new("x").unwrap(), sha256: String::new(), size: 0 };
+        let phase = Phase { name: "train", rounds: 9, rate: 0.1, adversarial: true, origin };
+        let count = |correct| Count { correct, n: 100 };
+        let record = RoundRecord {
+            phase: "train".into(),
+            round: 5,
+            loss: 1.0,
+            train_accuracy: 0.9,
+            epsilon,
+            held_clean: count(95),
+            held_fgsm: count(fgsm),
+            held_pgd: count(pgd),
+            checkpoint_sha256: String::new(),
+            best: false,
+        };
+        phase.collapse(&settings, &record, best_pgd)
+    }
+
+    #[test]
+    fn robustness_that_falls_away_is_a_collapse() {
+        let full = 4.0 / 255.0;
+        assert!(verdict(70, 30, full, 0.55).unwrap().contains("fell to 30.0 % from 55.0 %"));
+        assert!(verdict(70, 40, full, 0.55).is_none(), "15 points are noise");
+    }
+
+    #[test]
+    fn fgsm_accuracy_that_pgd_does_not_bear_out_is_a_collapse_once_the_budget_is_full() {
+        let full = 4.0 / 255.0;
+        assert!(verdict(66, 15, full, 0.15).unwrap().contains("hides PGD accuracy 15.0 %"));
+        assert!(verdict(66, 15, full / 2.0, 0.15).is_none(), "early on no model is robust yet");
+        assert!(verdict(71, 55, full, 0.55).is_none());
+    }
 }

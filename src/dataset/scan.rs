@@ -5,6 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Photo, Split};
 use crate::error::{Error, Result};
 
+/// The photos of a source to train on: [`find`] and a check of its classes.
+///
+/// # Errors
+/// Those of `find`, and of kind `Data`: fewer than two classes, nothing to train on, or a class that
+/// the training side lacks.
+pub fn scan(entries: impl IntoIterator<Item = (String, u64)>) -> Result<Vec<Photo>> {
+    let photos = find(entries)?;
+    check_classes(&photos)?;
+    Ok(photos)
+}
+
 /// Recognises `class/name` and `split/class/name` in a listing of `(path, size)`.
 ///
 /// The source counts as split when something lies two folders deep below `train`, `val`,
@@ -16,9 +27,8 @@ use crate::error::{Error, Result};
 /// The photos come back sorted by path.
 ///
 /// # Errors
-/// Of kind `Data`: nothing found, fewer than two classes, a photo outside the class folders, a
-/// split folder without classes, split folders beside others, or a class that the training side lacks.
-pub fn scan(entries: impl IntoIterator<Item = (String, u64)>) -> Result<Vec<Photo>> {
+/// Of kind `Data`: nothing found, a photo outside the class folders, or split folders beside others.
+pub fn find(entries: impl IntoIterator<Item = (String, u64)>) -> Result<Vec<Photo>> {
     let files: Vec<(String, u64)> = entries.into_iter().filter(|(path, _)| !is_hidden(path)).collect();
     let is_split = files.iter().any(|(path, _)| {
         let parts: Vec<&str> = path.splitn(3, '/').collect();
@@ -53,8 +63,12 @@ pub fn scan(entries: impl IntoIterator<Item = (String, u64)>) -> Result<Vec<Phot
         let class = class.to_owned();
         photos.push(Photo { path, class, split, size });
     }
+    if photos.is_empty() {
+        return Err(Error::data(
+            "no photos found: expected CLASS/NAME or SPLIT/CLASS/NAME with SPLIT train, val or test",
+        ));
+    }
     photos.sort_by(|a, b| a.path.cmp(&b.path));
-    check_classes(&photos)?;
     Ok(photos)
 }
 
@@ -64,11 +78,7 @@ fn check_classes(photos: &[Photo]) -> Result<()> {
         sides.entry(photo.split).or_default().insert(&photo.class);
     }
     let Some(training) = sides.get(&None).or_else(|| sides.get(&Some(Split::Train))) else {
-        return Err(Error::data(if photos.is_empty() {
-            "no photos found: expected CLASS/NAME or SPLIT/CLASS/NAME with SPLIT train, val or test"
-        } else {
-            "the source has no photos in train/: there is nothing to train on"
-        }));
+        return Err(Error::data("the source has no photos in train/: there is nothing to train on"));
     };
     for (split, classes) in &sides {
         let missing: Vec<&str> = classes.difference(training).copied().collect();

@@ -169,7 +169,7 @@ fn equal_replicas_merge_into_themselves() {
 #[test]
 fn a_loss_that_is_no_number_names_round_and_step() {
     let mut bad = stripes(16, 16);
-    bad.images = bad.images * f64::NAN;
+    bad.images *= f64::NAN;
     let error = fails(|_, _| (), vec![stripes(0, 16), bad]);
     assert_eq!(error.kind(), error::Kind::Job);
     assert!(error.to_string().contains("round 3, step 13 of 20"), "{error}");

@@ -33,7 +33,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Twenty photos of each of five flowers.
+    /// Twenty photos to train on and five to measure of each of five flowers.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let photos = folder.path().join("photos");
