@@ -6,6 +6,7 @@ use plotters::prelude::*;
 
 use super::Report;
 use super::format;
+use super::results::Figure;
 use crate::error::{Context, Kind, Result};
 
 /// The user units of a chart. It is scaled to its column, 358 pixels on a phone, 520 on a desktop.
@@ -86,8 +87,8 @@ pub(super) fn training_curve(report: &Report, phase: &str) -> Result<String> {
     let series = [
         of(TRAINING, Marker::Dashes, &|r| r.train_accuracy),
         of(CLEAN, Marker::Circle, &|r| Some(r.held_clean.accuracy)),
-        of(FGSM, Marker::Triangle, &|r| Some(r.held_fgsm.accuracy)),
-        of(PGD, Marker::Square, &|r| Some(r.held_pgd.accuracy)),
+        of(FGSM, Marker::Triangle, &|r| measured(&r.held_fgsm)),
+        of(PGD, Marker::Square, &|r| measured(&r.held_pgd)),
     ];
     let end = rounds.iter().map(|r| f64::from(r.round) + 1.0).fold(2.0, f64::max);
     let label = |x: &f64| if x.fract() == 0.0 { x.to_string() } else { String::new() };
@@ -102,6 +103,11 @@ pub(super) fn training_curve(report: &Report, phase: &str) -> Result<String> {
         "Accuracy per round of {what}: on training images and, on held images, clean, under FGSM and under PGD. The figures are in the table of rounds."
     );
     draw(&axes, &series, &marks, &alt)
+}
+
+/// The baseline is not attacked after each round.
+fn measured(figure: &Figure) -> Option<f64> {
+    (figure.n > 0).then_some(figure.accuracy)
 }
 
 /// A chart with an accuracy from 0 to 100 % on its vertical axis.
