@@ -75,7 +75,7 @@ impl Phase {
     pub async fn run(&self, job: &mut Job, shards: &Shards, start: &Blob) -> Result<Trained> {
         let settings = job.spec.settings.clone();
         let mut state = State::new(start);
-        let mut best: Option<(u64, u32, State)> = None;
+        let mut best: Option<(f64, u32, State)> = None;
         let mut best_pgd = 0.0_f64;
         let (mut rounds, mut events) = (Vec::<RoundRecord>::new(), Vec::<GuardEvent>::new());
         let mut step = settings.adversary.step;
@@ -111,13 +111,14 @@ impl Phase {
                 continue;
             }
             best_pgd = best_pgd.max(record.held_pgd.accuracy());
-            let score = record.held_clean.correct + if self.adversarial { record.held_pgd.correct } else { 0 };
-            if best.as_ref().is_none_or(|(b, ..)| score >= *b) {
+            let (score, error) = self.score(&record);
+            let top = best.as_ref().map_or(score, |b| b.0.max(score));
+            if score + error >= top {
                 for earlier in &mut rounds {
                     earlier.best = false;
                 }
                 record.best = true;
-                best = Some((score, round, next.clone()));
+                best = Some((top, round, next.clone()));
             }
             job.tell(Progress::Round(Box::new(record.clone())));
             rounds.push(record);
@@ -282,6 +283,16 @@ impl Phase {
         let outcomes = merged_outcomes(job, &parts).await?;
         let count = |i: usize| if attacked { outcomes.count(i) } else { Count { correct: 0, n: 0 } };
         Ok([outcomes.count(0), count(1), count(2)])
+    }
+
+    /// How good a round is on the held slice, and the standard error of that figure. A later round is
+    /// kept unless it is worse than the best by more than this: on a few images the best one is mostly
+    /// the luckiest one, and schedules are made for their last step (the one-standard-error rule of
+    /// Breiman et al. 1984).
+    fn score(&self, record: &RoundRecord) -> (f64, f64) {
+        let counts = if self.adversarial { vec![record.held_clean, record.held_pgd] } else { vec![record.held_clean] };
+        let variance = |c: &Count| if c.n == 0 { 0.0 } else { c.accuracy() * (1.0 - c.accuracy()) / c.n as f64 };
+        (counts.iter().map(|c| c.accuracy()).sum(), counts.iter().map(variance).sum::<f64>().sqrt())
     }
 
     /// Says why, if the round looks like catastrophic overfitting (Wong et al. 2020).
