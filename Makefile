@@ -28,7 +28,7 @@ flowers: build ## run the full recipe: make flowers DATA=folder [OUT=flowers-run
 	$(HARDY) run --config configs/flowers.toml --data "$(DATA)" --out "$(or $(OUT),flowers-run)"
 
 bench: build ## measure throughput
-	cargo run --release --locked --example throughput
+	cargo bench --locked --bench throughput
 
 lint: setup ## formatting and lints
 	cargo fmt --check

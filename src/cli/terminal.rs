@@ -104,7 +104,6 @@ impl Screen {
             }
             Progress::Round(record) => self.say(&line(record)),
             Progress::Guard(event) => self.say(&format!("guard, round {}: {}", event.round, event.what)),
-            Progress::Note(text) => self.say(text),
         }
     }
 
@@ -149,7 +148,6 @@ fn as_json(progress: &Progress) -> Option<serde_json::Value> {
         Progress::StageDone { name } => json!({ "event": "stage_done", "name": name }),
         Progress::Round(record) => json!({ "event": "round", "round": record }),
         Progress::Guard(event) => json!({ "event": "guard", "guard": event }),
-        Progress::Note(text) => json!({ "event": "note", "text": text }),
         Progress::TaskDone => json!({ "event": "task_done" }),
         Progress::Images(_) => return None,
     })

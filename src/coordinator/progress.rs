@@ -29,8 +29,6 @@ pub enum Progress {
     Round(Box<RoundRecord>),
     /// The guard or early stopping did something.
     Guard(GuardEvent),
-    /// One line for a person.
-    Note(String),
 }
 
 /// Called with everything that happens, in order; must return quickly.

@@ -33,7 +33,7 @@ pub(super) async fn write(job: &Job, trained: Trained) -> Result<()> {
     put(job, "model/README.md", card.into_bytes()).await?;
     let split = trained.prepared.measured()?;
     for tar in &trained.images {
-        write_pictures(job, &trained.prepared, split, tar, |key, _| format!("{key}.png")).await?;
+        write_pictures(job, &trained.prepared, split, tar, |key| format!("{key}.png")).await?;
     }
     finish(job, &trained.record, &report).await
 }
@@ -54,7 +54,7 @@ pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Succe
     for (shard, copy) in prepared.plan.shards.iter().zip(copies) {
         let blob = output(copy, "shard")?;
         let paths: BTreeMap<&str, &str> = shard.samples.iter().map(|s| (s.key.as_str(), s.path.as_str())).collect();
-        let name = |key: &str, _: &str| {
+        let name = |key: &str| {
             let path = paths.get(key).copied().unwrap_or(key);
             // `a.jpg` and `a.png` of one folder must not meet.
             format!("{}.png", path.rsplit('/').next().unwrap_or(path))
@@ -82,7 +82,7 @@ async fn write_pictures(
     prepared: &Prepared,
     split: Split,
     tar: &Blob,
-    name: impl Fn(&str, &str) -> String,
+    name: impl Fn(&str) -> String,
 ) -> Result<Vec<(String, serde_json::Value)>> {
     let bytes = job.store.get_blob(tar).await?;
     let root = if job.spec.program == super::Program::Train { "images/" } else { "" };
@@ -90,7 +90,7 @@ async fn write_pictures(
     for sample in ShardReader::new(&bytes[..]) {
         let sample = sample?;
         let class = prepared.plan.classes.get(sample.label).map_or("unknown", String::as_str);
-        let place = format!("{root}{}/{class}/{}", split.name(), name(&sample.key, class));
+        let place = format!("{root}{}/{class}/{}", split.name(), name(&sample.key));
         put(job, &place, sample.image).await?;
         written.push((place, sample.meta));
     }
