@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{Settings, StoreSettings};
 use crate::coordinator::{Coordinator, JobSpec, Observer};
 use crate::error::{Error, Kind, Result};
 use crate::queue::{MemoryQueue, Queue};
@@ -22,14 +23,15 @@ pub struct Home {
     queue: Arc<dyn Queue>,
     workers: JoinSet<Result<()>>,
     stop: CancellationToken,
+    access: StoreSettings,
     _cache: tempfile::TempDir,
 }
 
 impl Home {
     /// Starts `workers` workers on a store in `folder`.
-    pub fn open(folder: &Path, workers: usize, delivery_limit: u32) -> Result<Self> {
+    pub fn open(folder: &Path, workers: usize, settings: &Settings) -> Result<Self> {
         let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder)?);
-        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(delivery_limit));
+        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(settings.queue.delivery_limit));
         let cache = tempfile::Builder::new()
             .prefix("hardy-cache-")
             .tempdir_in(folder)
@@ -39,15 +41,21 @@ impl Home {
         for number in 0..workers {
             let id = WorkerId(format!("local-{number}"));
             let worker =
-                Worker::new(Setup { cache: cache.path().join(&id.0), id, queue: queue.clone(), store: store.clone() })?;
+                Worker::new(Setup {
+                cache: cache.path().join(&id.0),
+                id,
+                queue: queue.clone(),
+                store: store.clone(),
+                access: settings.store.clone(),
+            })?;
             running.spawn(worker.run(stop.clone()));
         }
-        Ok(Self { store, queue, workers: running, stop, _cache: cache })
+        Ok(Self { store, queue, workers: running, stop, access: settings.store.clone(), _cache: cache })
     }
 
     /// Runs a job to its end, or until a signal.
     pub async fn run(mut self, spec: JobSpec, observer: Observer) -> Result<()> {
-        let coordinator = Coordinator::new(self.store.clone(), self.queue.clone(), "local");
+        let coordinator = Coordinator::new(self.store.clone(), self.queue.clone(), "local", self.access.clone());
         let outcome = tokio::select! {
             outcome = coordinator.run(spec, observer) => outcome,
             ended = self.workers.join_next() => match ended {

@@ -150,7 +150,7 @@ fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool
         .build()
         .context(Kind::Internal, || "the async runtime cannot be started".into())?;
     let outcome = runtime.block_on(async {
-        let local = Home::open(&home, workers, request.settings.queue.delivery_limit)?;
+        let local = Home::open(&home, workers, &request.settings)?;
         let spec = submit(&*local.store, &request, &home, out).await?;
         let store = local.store.clone();
         let id = spec.id.clone();
@@ -165,11 +165,7 @@ fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool
 /// The job of `request`: that of an earlier run in `out` if it is the same one.
 async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Path) -> Result<JobSpec> {
     let source = source(request.data, home)?;
-    let mut settings = request.settings.clone();
-    settings.queue.url = String::new();
-    settings.store.url = String::new();
-    settings.worker.count = 0;
-    settings.worker.cache = String::new();
+    let settings = request.settings.of_job();
     let bytes = request.weights.as_ref().map(model::checkpoint::write).transpose()?;
     let identity = json!({
         "settings": settings, "source": source, "program": request.program, "model": request.model,

@@ -56,7 +56,10 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("evaluate.batch", 1.0, 4096.0),
     ("evaluate.examples", 0.0, 200.0),
     ("queue.delivery_limit", 1.0, 1000.0),
+    ("queue.failures", 1.0, 1000.0),
+    ("queue.silence", 10.0, 86_400.0),
     ("worker.count", 0.0, 1024.0),
+    ("worker.grace", 0.0, 86_400.0),
 ];
 
 /// The range of `key` in words, where it has one.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::epsilon::Epsilon;
+use crate::queue::Priority;
 
 macro_rules! settings {
     ($($(#[$meta:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? })*) => {$(
@@ -57,7 +58,7 @@ choice! {
 
 settings! {
     /// Who the job is.
-    JobSettings { name: String, seed: u64, threads_per_task: usize }
+    JobSettings { name: String, priority: Priority, seed: u64, threads_per_task: usize }
     /// How photos become shards.
     DataSettings {
         val_fraction: f64, test_fraction: f64, held_fraction: f64, shard_images: usize, stored_side: u32,
@@ -93,15 +94,34 @@ settings! {
         examples: usize,
     }
     /// The message queue.
-    QueueSettings { url: String, delivery_limit: u32 }
+    QueueSettings {
+        url: String, prefix: String, delivery_limit: u32, failures: u32, silence: u64, speculation: bool, ca: String,
+        certificate: String, key: String,
+    }
     /// The object store.
-    StoreSettings { url: String, endpoint: String, region: String }
+    StoreSettings { url: String, endpoint: String, region: String, path_style: bool }
     /// The workers of this process.
-    WorkerSettings { count: usize, cache: String }
+    WorkerSettings { count: usize, cache: String, grace: u64 }
     /// Everything.
     Settings {
         job: JobSettings, data: DataSettings, model: ModelSettings, augment: AugmentSettings,
         baseline: BaselineSettings, train: TrainSettings, adversary: AdversarySettings, guard: GuardSettings,
         evaluate: EvaluateSettings, queue: QueueSettings, store: StoreSettings, worker: WorkerSettings,
+    }
+}
+
+impl Settings {
+    /// Those that belong to the job wherever it runs: what says where things are is blanked, since it
+    /// changes no result and may hold passwords.
+    pub fn of_job(&self) -> Self {
+        let mut settings = self.clone();
+        settings.queue.url.clear();
+        settings.queue.prefix.clear();
+        for path in [&mut settings.queue.ca, &mut settings.queue.certificate, &mut settings.queue.key] {
+            path.clear();
+        }
+        settings.store = StoreSettings { url: "".into(), endpoint: "".into(), region: "".into(), path_style: true };
+        settings.worker = WorkerSettings { count: 0, cache: "".into(), grace: 0 };
+        settings
     }
 }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::config::StoreSettings;
 use crate::error::{Error, Kind, Result};
 use crate::queue::{Queue, Topic};
 use crate::store::{self, Store};
@@ -38,13 +39,14 @@ pub struct Coordinator {
     store: Arc<dyn Store>,
     queue: Arc<dyn Queue>,
     id: String,
+    access: StoreSettings,
     inboxes: Arc<Mutex<HashMap<JobId, mpsc::UnboundedSender<Event>>>>,
 }
 
 impl Coordinator {
     /// A coordinator called `id`.
-    pub fn new(store: Arc<dyn Store>, queue: Arc<dyn Queue>, id: &str) -> Self {
-        Self { store, queue, id: id.to_string(), inboxes: Arc::default() }
+    pub fn new(store: Arc<dyn Store>, queue: Arc<dyn Queue>, id: &str, access: StoreSettings) -> Self {
+        Self { store, queue, id: id.to_string(), access, inboxes: Arc::default() }
     }
 
     /// Submits the job unless it was submitted before, and runs it to its end. What an earlier run
@@ -75,7 +77,7 @@ impl Coordinator {
     }
 
     async fn perform(&self, job: &mut Job) -> Result<()> {
-        let source = store::open_source(&job.spec.source)?;
+        let source = store::open(&job.spec.source, &self.access).await?;
         match job.spec.program {
             Program::Train => {
                 let trained = program::train(job, &*source).await?;
@@ -94,7 +96,7 @@ impl Coordinator {
 
     /// Sorts what workers report into the inboxes of the jobs, until the queue fails.
     async fn listen(&self) -> Result<()> {
-        let mut events = self.queue.consume(Topic::Events).await?;
+        let mut events = self.queue.consume(&[Topic::Events], 256).await?;
         loop {
             let delivery = events.next().await?;
             match serde_json::from_slice::<Event>(delivery.body()) {

@@ -76,9 +76,8 @@ impl Job {
             }
         }
         self.tell(Progress::Stage { name: name.to_string(), tasks: tasks.len(), done: tasks.len() - open.len() });
-        for task in open.values() {
-            self.queue.publish(Topic::Tasks, task.body.clone()).await?;
-        }
+        let topic = Topic::Tasks(self.spec.settings.job.priority);
+        self.queue.publish(topic, open.values().map(|t| t.body.clone()).collect()).await?;
         while !open.is_empty() {
             self.collect(&mut open).await?;
         }
@@ -129,12 +128,9 @@ impl Job {
         if !finished.is_empty() {
             self.log.append(finished).await?;
         }
-        for id in again {
-            if let Some(task) = open.get(&id) {
-                self.queue.publish(Topic::Tasks, task.body.clone()).await?;
-            }
-        }
-        Ok(())
+        let topic = Topic::Tasks(self.spec.settings.job.priority);
+        let again = again.iter().filter_map(|id| open.get(id)).map(|t| t.body.clone()).collect();
+        self.queue.publish(topic, again).await
     }
 }
 

@@ -7,25 +7,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::{MemoryQueue, Queue, Topic};
+use super::{MemoryQueue, Priority, Queue, Topic};
 
 const LIMIT: u32 = 3;
+const TASKS: Topic = Topic::Tasks(Priority::Normal);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn next(queue: &Arc<dyn Queue>, topic: Topic) -> Box<dyn super::Delivery> {
-    let mut consumer = queue.consume(topic).await.unwrap();
+    let mut consumer = queue.consume(&[topic], 1).await.unwrap();
     timeout(PATIENCE, consumer.next()).await.expect("a message in time").unwrap()
 }
 
 async fn put(queue: &Arc<dyn Queue>, text: &'static str) {
-    queue.publish(Topic::Tasks, Bytes::from_static(text.as_bytes())).await.unwrap();
+    queue.publish(TASKS, vec![Bytes::from_static(text.as_bytes())]).await.unwrap();
 }
 
 async fn delivers_once_when_acknowledged(queue: Arc<dyn Queue>) {
     for text in ["a", "b", "c"] {
         put(&queue, text).await;
     }
-    let mut consumer = queue.consume(Topic::Tasks).await.unwrap();
+    let mut consumer = queue.consume(&Topic::TASKS, 1).await.unwrap();
     let mut seen = Vec::new();
     for _ in 0..3 {
         let delivery = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
@@ -38,11 +39,11 @@ async fn delivers_once_when_acknowledged(queue: Arc<dyn Queue>) {
 
 async fn redelivers_what_is_dropped_or_handed_back(queue: Arc<dyn Queue>) {
     put(&queue, "again").await;
-    drop(next(&queue, Topic::Tasks).await);
-    let second = next(&queue, Topic::Tasks).await;
+    drop(next(&queue, TASKS).await);
+    let second = next(&queue, TASKS).await;
     assert_eq!((second.body().as_ref(), second.redelivered()), (b"again".as_ref(), 1));
     second.hand_back().await.unwrap();
-    let third = next(&queue, Topic::Tasks).await;
+    let third = next(&queue, TASKS).await;
     assert_eq!(third.redelivered(), 2);
     third.ack().await.unwrap();
 }
@@ -52,14 +53,14 @@ async fn buries_what_is_never_answered(queue: Arc<dyn Queue>) {
     put(&queue, "sound").await;
     let mut sound = 0;
     for _ in 0..=LIMIT {
-        let delivery = next(&queue, Topic::Tasks).await;
+        let delivery = next(&queue, TASKS).await;
         if delivery.body().as_ref() == b"sound" {
             sound += 1;
             delivery.ack().await.unwrap();
         }
     }
     assert_eq!(sound, 1);
-    let dead = next(&queue, Topic::Dead).await;
+    let dead = next(&queue, Topic::Undelivered).await;
     assert_eq!(dead.body().as_ref(), b"poison");
     dead.ack().await.unwrap();
 }
@@ -70,7 +71,7 @@ async fn shares_work_between_consumers(queue: Arc<dyn Queue>) {
         .map(|_| {
             let queue = queue.clone();
             tokio::spawn(async move {
-                let mut consumer = queue.consume(Topic::Tasks).await.unwrap();
+                let mut consumer = queue.consume(&Topic::TASKS, 1).await.unwrap();
                 let mut seen = Vec::new();
                 while let Ok(delivery) = timeout(Duration::from_secs(2), consumer.next()).await {
                     let delivery = delivery.unwrap();
@@ -82,7 +83,7 @@ async fn shares_work_between_consumers(queue: Arc<dyn Queue>) {
         })
         .collect();
     for number in 0..count {
-        queue.publish(Topic::Tasks, Bytes::from(number.to_string())).await.unwrap();
+        queue.publish(TASKS, vec![Bytes::from(number.to_string())]).await.unwrap();
     }
     let mut all = Vec::new();
     for consumer in consumers {
@@ -94,10 +95,68 @@ async fn shares_work_between_consumers(queue: Arc<dyn Queue>) {
 
 async fn keeps_topics_apart(queue: Arc<dyn Queue>) {
     put(&queue, "task").await;
-    queue.publish(Topic::Events, Bytes::from_static(b"event")).await.unwrap();
+    queue.publish(Topic::Events, vec![Bytes::from_static(b"event")]).await.unwrap();
     let event = next(&queue, Topic::Events).await;
     assert_eq!(event.body().as_ref(), b"event");
     event.ack().await.unwrap();
+}
+
+async fn delivers_urgent_tasks_first(queue: Arc<dyn Queue>) {
+    for (priority, text) in [(Priority::Low, "low"), (Priority::Normal, "normal"), (Priority::High, "high")] {
+        queue.publish(Topic::Tasks(priority), vec![Bytes::from_static(text.as_bytes())]).await.unwrap();
+    }
+    let mut consumer = queue.consume(&Topic::TASKS, 1).await.unwrap();
+    for (priority, text) in [(Priority::High, "high"), (Priority::Normal, "normal"), (Priority::Low, "low")] {
+        let delivery = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
+        assert_eq!((delivery.topic(), delivery.body().as_ref()), (Topic::Tasks(priority), text.as_bytes()));
+        delivery.ack().await.unwrap();
+    }
+}
+
+/// A worker that holds a task takes no second one, of whatever class: others could do it.
+async fn leaves_tasks_to_idle_consumers(queue: Arc<dyn Queue>) {
+    let (mut busy, mut idle) =
+        (queue.consume(&Topic::TASKS, 1).await.unwrap(), queue.consume(&Topic::TASKS, 1).await.unwrap());
+    put(&queue, "first").await;
+    let first = timeout(PATIENCE, async {
+        tokio::select! { d = busy.next() => (d.unwrap(), true), d = idle.next() => (d.unwrap(), false) }
+    });
+    let (first, was_busy) = first.await.unwrap();
+    let other = if was_busy { &mut idle } else { &mut busy };
+    for priority in [Priority::Low, Priority::High] {
+        queue.publish(Topic::Tasks(priority), vec![Bytes::from_static(b"more")]).await.unwrap();
+        let delivery = timeout(PATIENCE, other.next()).await.expect("the idle consumer gets it").unwrap();
+        delivery.ack().await.unwrap();
+    }
+    first.ack().await.unwrap();
+}
+
+async fn delivers_several_events_before_an_answer(queue: Arc<dyn Queue>) {
+    let bodies = (0..50u32).map(|n| Bytes::from(n.to_string())).collect();
+    queue.publish(Topic::Events, bodies).await.unwrap();
+    let mut consumer = queue.consume(&[Topic::Events], 64).await.unwrap();
+    let mut open = Vec::new();
+    for number in 0..50u32 {
+        let delivery = timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
+        assert_eq!(delivery.body().as_ref(), number.to_string().as_bytes());
+        open.push(delivery);
+    }
+    assert_eq!(queue.backlog(Topic::Events).await.unwrap(), 50);
+    for delivery in open {
+        delivery.ack().await.unwrap();
+    }
+}
+
+async fn has_one_leader_at_a_time(queue: Arc<dyn Queue>) {
+    let first = timeout(PATIENCE, queue.lead()).await.unwrap().unwrap();
+    let waiting = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.lead().await.map(drop) }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "two leaders");
+    drop(first);
+    timeout(PATIENCE, waiting).await.expect("the next one leads").unwrap().unwrap();
 }
 
 macro_rules! suite {
@@ -120,6 +179,10 @@ macro_rules! contract {
                 buries_what_is_never_answered,
                 shares_work_between_consumers,
                 keeps_topics_apart,
+                delivers_urgent_tasks_first,
+                leaves_tasks_to_idle_consumers,
+                delivers_several_events_before_an_answer,
+                has_one_leader_at_a_time,
             ]
         );
     };

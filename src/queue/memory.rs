@@ -5,21 +5,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::{Consumer, Delivery, Queue, Topic};
-use crate::error::Result;
+use super::{Consumer, Delivery, Lead, Queue, Topic};
+use crate::error::{Context, Kind, Result};
 
 /// Topics as lists in memory. Clones share them.
 #[derive(Debug, Clone)]
 pub struct MemoryQueue {
     topics: Arc<Topics>,
+    leader: Arc<tokio::sync::Mutex<()>>,
     delivery_limit: u32,
 }
 
 #[derive(Debug, Default)]
 struct Topics {
     waiting: Mutex<HashMap<Topic, VecDeque<Message>>>,
+    /// Delivered and not answered.
+    open: Mutex<HashMap<Topic, u64>>,
     arrived: Notify,
 }
 
@@ -30,15 +33,21 @@ struct Message {
 }
 
 impl MemoryQueue {
-    /// An empty queue. A message that was delivered `delivery_limit` times unanswered is dead.
+    /// An empty queue. A task delivered `delivery_limit` times unanswered is given up.
     pub fn new(delivery_limit: u32) -> Self {
-        Self { topics: Arc::default(), delivery_limit }
+        Self { topics: Arc::default(), leader: Arc::default(), delivery_limit }
     }
 }
 
 impl Topics {
     fn lock(&self) -> MutexGuard<'_, HashMap<Topic, VecDeque<Message>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, topic: Topic, delivered: bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(topic).or_default();
+        *count = if delivered { *count + 1 } else { count.saturating_sub(1) };
     }
 
     fn push(&self, topic: Topic, message: Message, front: bool) {
@@ -56,35 +65,63 @@ impl Topics {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn publish(&self, topic: Topic, body: Bytes) -> Result<()> {
-        self.topics.push(topic, Message { body, delivered: 0 }, false);
+    async fn publish(&self, topic: Topic, bodies: Vec<Bytes>) -> Result<()> {
+        for body in bodies {
+            self.topics.push(topic, Message { body, delivered: 0 }, false);
+        }
         Ok(())
     }
 
-    async fn consume(&self, topic: Topic) -> Result<Box<dyn Consumer>> {
-        Ok(Box::new(MemoryConsumer { queue: self.clone(), topic }))
+    async fn consume(&self, topics: &[Topic], unanswered: u16) -> Result<Box<dyn Consumer>> {
+        let answered = Arc::new(Semaphore::new(if topics.len() > 1 { 1 } else { unanswered.into() }));
+        Ok(Box::new(MemoryConsumer { queue: self.clone(), topics: topics.to_vec(), answered }))
+    }
+
+    async fn lead(&self) -> Result<Box<dyn Lead>> {
+        Ok(Box::new(MemoryLead { _guard: self.leader.clone().lock_owned().await }))
+    }
+
+    async fn backlog(&self, topic: Topic) -> Result<u64> {
+        let open = self.topics.open.lock().unwrap_or_else(PoisonError::into_inner).get(&topic).copied();
+        Ok(self.topics.lock().get(&topic).map_or(0, |l| l.len() as u64) + open.unwrap_or(0))
+    }
+}
+
+struct MemoryLead {
+    _guard: OwnedMutexGuard<()>,
+}
+
+#[async_trait]
+impl Lead for MemoryLead {
+    async fn lost(&mut self) {
+        std::future::pending().await
     }
 }
 
 struct MemoryConsumer {
     queue: MemoryQueue,
-    topic: Topic,
+    topics: Vec<Topic>,
+    /// A permit for each message that may yet be delivered.
+    answered: Arc<Semaphore>,
 }
 
 #[async_trait]
 impl Consumer for MemoryConsumer {
     async fn next(&mut self) -> Result<Box<dyn Delivery>> {
+        let permit = self.answered.clone().acquire_owned().await;
+        let permit = permit.context(Kind::Internal, || "the consumer is closed".into())?;
         loop {
             let arrived = self.queue.topics.arrived.notified();
             tokio::pin!(arrived);
             arrived.as_mut().enable();
-            let message = self.queue.topics.lock().entry(self.topic).or_default().pop_front();
-            if let Some(message) = message {
-                return Ok(Box::new(MemoryDelivery {
-                    queue: self.queue.clone(),
-                    topic: self.topic,
-                    message: Some(message),
-                }));
+            let found = {
+                let mut waiting = self.queue.topics.lock();
+                self.topics.iter().find_map(|&t| Some((t, waiting.get_mut(&t)?.pop_front()?)))
+            };
+            if let Some((topic, message)) = found {
+                self.queue.topics.count(topic, true);
+                let queue = self.queue.clone();
+                return Ok(Box::new(MemoryDelivery { queue, topic, message: Some(message), _permit: permit }));
             }
             arrived.await;
         }
@@ -95,6 +132,7 @@ struct MemoryDelivery {
     queue: MemoryQueue,
     topic: Topic,
     message: Option<Message>,
+    _permit: OwnedSemaphorePermit,
 }
 
 #[async_trait]
@@ -108,8 +146,13 @@ impl Delivery for MemoryDelivery {
         self.message.as_ref().map_or(0, |m| m.delivered)
     }
 
+    fn topic(&self) -> Topic {
+        self.topic
+    }
+
     async fn ack(mut self: Box<Self>) -> Result<()> {
         self.message = None;
+        self.queue.topics.count(self.topic, false);
         Ok(())
     }
 
@@ -123,7 +166,8 @@ impl Drop for MemoryDelivery {
     fn drop(&mut self) {
         let Some(mut message) = self.message.take() else { return };
         message.delivered += 1;
-        let dead = message.delivered >= self.queue.delivery_limit && self.topic != Topic::Dead;
-        self.queue.topics.push(if dead { Topic::Dead } else { self.topic }, message, !dead);
+        self.queue.topics.count(self.topic, false);
+        let given_up = message.delivered >= self.queue.delivery_limit && matches!(self.topic, Topic::Tasks(_));
+        self.queue.topics.push(if given_up { Topic::Undelivered } else { self.topic }, message, !given_up);
     }
 }

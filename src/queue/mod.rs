@@ -1,9 +1,11 @@
-//! The message queue: small bodies, delivered at least once. In-process here; the trait is the seam.
+//! The message queue: small bodies, delivered at least once. The trait is the seam between the job
+//! and what carries its messages.
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
@@ -14,28 +16,64 @@ mod memory;
 
 pub use memory::MemoryQueue;
 
+/// Which tasks go first. Classes of tasks that wait together, not numbers: within one, first come, first served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// As usual.
+    Normal,
+    /// When nothing else is to be done.
+    Low,
+}
+
 /// What a message is about; each is a queue of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// Work for any worker.
-    Tasks,
+    Tasks(Priority),
     /// What workers report to the coordinator.
     Events,
-    /// Messages that were delivered too often.
+    /// Tasks that were delivered too often without an answer; the coordinator decides on them.
+    Undelivered,
+    /// What nobody could deal with, kept for people.
     Dead,
+}
+
+impl Topic {
+    /// All tasks, the most urgent first.
+    pub const TASKS: [Topic; 3] =
+        [Topic::Tasks(Priority::High), Topic::Tasks(Priority::Normal), Topic::Tasks(Priority::Low)];
 }
 
 /// A message queue. Every implementation passes the suite in `contract.rs`.
 #[async_trait]
 pub trait Queue: Send + Sync + Debug {
-    /// Appends a message. When this returns, the queue is answerable for it.
-    async fn publish(&self, topic: Topic, body: Bytes) -> Result<()>;
+    /// Appends messages in their order. When this returns, the queue is answerable for all of them.
+    async fn publish(&self, topic: Topic, bodies: Vec<Bytes>) -> Result<()>;
 
-    /// Starts to consume: each message goes to one consumer at a time, one unanswered message per consumer.
-    async fn consume(&self, topic: Topic) -> Result<Box<dyn Consumer>>;
+    /// Starts to consume: each message goes to one consumer at a time. A waiting message of an earlier
+    /// topic is delivered before one of a later topic. With several topics at most one message is
+    /// delivered before it is answered, with a single one at most `unanswered`.
+    async fn consume(&self, topics: &[Topic], unanswered: u16) -> Result<Box<dyn Consumer>>;
+
+    /// Waits until no other process leads and leads from then on, until what is returned is dropped
+    /// or lost.
+    async fn lead(&self) -> Result<Box<dyn Lead>>;
+
+    /// How many messages wait or are being worked on.
+    async fn backlog(&self, topic: Topic) -> Result<u64>;
 }
 
-/// One reader of a topic. Dropping it hands back what it has not answered.
+/// The right to be the one coordinator that acts. Dropping it gives it up.
+#[async_trait]
+pub trait Lead: Send {
+    /// Returns once the right is lost, with the connection say.
+    async fn lost(&mut self);
+}
+
+/// One reader. Dropping it hands back what it has not answered.
 #[async_trait]
 pub trait Consumer: Send {
     /// The next message; waits for one.
@@ -43,7 +81,7 @@ pub trait Consumer: Send {
 }
 
 /// A message to be answered. Dropped without an answer, it is delivered again; after the
-/// queue's delivery limit it goes to [`Topic::Dead`] instead.
+/// queue's delivery limit a task goes to [`Topic::Undelivered`] instead.
 #[async_trait]
 pub trait Delivery: Send {
     /// The message.
@@ -52,7 +90,11 @@ pub trait Delivery: Send {
     /// How often it has been delivered before.
     fn redelivered(&self) -> u32;
 
-    /// Done: the queue may forget it.
+    /// Where it came from.
+    fn topic(&self) -> Topic;
+
+    /// Done: the queue may forget it. Where the connection was lost in between the message comes again,
+    /// which is no error: whoever consumes must bear that anyway.
     async fn ack(self: Box<Self>) -> Result<()>;
 
     /// Not done: deliver it again, to anyone. Counts as a delivery.

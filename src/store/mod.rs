@@ -1,6 +1,7 @@
-//! The object store: bytes under keys. A local folder here; the trait is the seam.
+//! The object store: bytes under keys. The trait is the seam between the job and where its objects lie.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::config::StoreSettings;
 use crate::error::{Context, Error, Kind, Result};
 
 #[cfg(test)]
@@ -111,7 +113,8 @@ impl Blob {
     }
 }
 
-/// Opens the place where the photos of a job are, for reading: a local folder.
-pub fn open_source(url: &str) -> Result<std::sync::Arc<dyn Store>> {
-    Ok(std::sync::Arc::new(LocalStore::open(std::path::Path::new(url))?))
+/// Opens the store that `url` names, a folder or `s3://bucket/prefix`, with the endpoint and region of
+/// `access`. It must exist; nothing is created.
+pub async fn open(url: &str, _access: &StoreSettings) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(LocalStore::open(std::path::Path::new(url))?))
 }

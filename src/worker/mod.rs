@@ -21,6 +21,7 @@ use rand::Rng;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::config::StoreSettings;
 use crate::coordinator::JobSpec;
 use crate::error::{Context, Error, Kind, Result};
 use crate::queue::{Delivery, Queue, Topic};
@@ -42,6 +43,8 @@ pub struct Setup {
     pub queue: Arc<dyn Queue>,
     /// Where objects lie.
     pub store: Arc<dyn Store>,
+    /// How other stores, those of photos, are reached.
+    pub access: StoreSettings,
     /// Fetched objects are kept here.
     pub cache: PathBuf,
 }
@@ -61,6 +64,8 @@ pub(crate) struct Attempt<'a> {
     /// The network's description, once the classes are known.
     pub(crate) model: Option<Blob>,
     pub(crate) store: &'a Arc<dyn Store>,
+    /// How a store of photos is reached.
+    pub(crate) access: &'a StoreSettings,
     pub(crate) cache: &'a Cache,
     pub(crate) thread: &'a Thread,
     /// Images dealt with so far, for the heartbeat.
@@ -101,7 +106,7 @@ impl Worker {
 
     /// Works until `stop`. A task in progress is then handed back.
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
-        let mut tasks = self.setup.queue.consume(Topic::Tasks).await?;
+        let mut tasks = self.setup.queue.consume(&Topic::TASKS, 1).await?;
         info!(worker = %self.setup.id, "ready");
         loop {
             let delivery = tokio::select! {
@@ -121,7 +126,7 @@ impl Worker {
             Err(e) => {
                 // Nobody to report to: the message itself is all there is to keep.
                 error!("a message that is no task was set aside: {}", e.chain());
-                self.setup.queue.publish(Topic::Dead, delivery.body().clone()).await?;
+                self.setup.queue.publish(Topic::Dead, vec![delivery.body().clone()]).await?;
                 return delivery.ack().await;
             }
         };
@@ -175,7 +180,8 @@ impl Worker {
         let prefix = JobSpec::prefix(&task.job).join("attempts").join(&task.id).join(attempt);
         let store = &self.setup.store;
         let model = task.model.clone();
-        let attempt = Attempt { spec, model, store, cache: &self.cache, thread: &self.thread, images, prefix };
+        let access = &self.setup.access;
+        let attempt = Attempt { spec, model, store, access, cache: &self.cache, thread: &self.thread, images, prefix };
         compute::perform(&attempt, &task.work).await
     }
 
@@ -210,5 +216,5 @@ fn parse(body: &[u8]) -> Result<Task> {
 
 async fn publish(queue: &Arc<dyn Queue>, event: &Event) -> Result<()> {
     let body = serde_json::to_vec(event).context(Kind::Internal, || "an event has no JSON form".into())?;
-    queue.publish(Topic::Events, body.into()).await
+    queue.publish(Topic::Events, vec![body.into()]).await
 }

@@ -12,7 +12,7 @@ use crate::task::Success;
 /// Decodes each photo once.
 pub(super) async fn inspect(attempt: &Attempt<'_>, photos: &Blob) -> Result<Success> {
     let photos: Vec<Photo> = json(attempt, photos).await?;
-    let source = store::open_source(&attempt.spec.source)?;
+    let source = store::open(&attempt.spec.source, attempt.access).await?;
     let mut inspected = Vec::with_capacity(photos.len());
     for photo in photos {
         let settings = attempt.spec.settings.data.clone();
@@ -35,7 +35,7 @@ pub(super) async fn inspect(attempt: &Attempt<'_>, photos: &Blob) -> Result<Succ
 /// Packs the photos of a plan into a shard.
 pub(super) async fn pack(attempt: &Attempt<'_>, plan: &Blob) -> Result<Success> {
     let (classes, plan): (Vec<String>, ShardPlan) = json(attempt, plan).await?;
-    let source = store::open_source(&attempt.spec.source)?;
+    let source = store::open(&attempt.spec.source, attempt.access).await?;
     let file = tempfile::tempfile().context(Kind::Storage, || "no temporary file can be made for a shard".into())?;
     let mut writer = ShardWriter::new(std::io::BufWriter::new(file));
     for sample in plan.samples {
