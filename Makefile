@@ -4,7 +4,7 @@ SHELL := /bin/bash
 HARDY := target/release/hardy
 RUNNER := $(shell command -v cargo-nextest >/dev/null && echo "nextest run" || echo test)
 
-.PHONY: help setup build demo test flowers bench lint clean
+.PHONY: help setup build demo test chaos flowers bench lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,10 @@ demo: build ## run the whole job on the built-in synthetic flowers
 test: ## run every test
 	@deploy/setup.sh tests
 	cargo $(RUNNER) --release --locked
+
+chaos: ## the long form of the kills: HARDY_CHAOS_SEED=n repeats one
+	@deploy/setup.sh tests
+	HARDY_CHAOS=full cargo test --release --locked --test cluster -- --nocapture the_result_survives
 
 flowers: build ## run the full recipe: make flowers DATA=folder [OUT=flowers-run]
 	@test -n "$(DATA)" || { echo "usage: make flowers DATA=folder-of-photos [OUT=flowers-run]"; exit 2; }

@@ -3,11 +3,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Settings, StoreSettings};
+use crate::config::Settings;
 use crate::coordinator::{Coordinator, JobSpec, Observer};
 use crate::error::{Error, Kind, Result};
 use crate::queue::{MemoryQueue, Queue};
@@ -23,7 +24,7 @@ pub struct Home {
     queue: Arc<dyn Queue>,
     workers: JoinSet<Result<()>>,
     stop: CancellationToken,
-    access: StoreSettings,
+    settings: Settings,
     _cache: tempfile::TempDir,
 }
 
@@ -48,39 +49,31 @@ impl Home {
                 store: store.clone(),
                 access: settings.store.clone(),
             })?;
-            running.spawn(worker.run(stop.clone()));
+            running.spawn(worker.run(stop.clone(), Duration::ZERO));
         }
-        Ok(Self { store, queue, workers: running, stop, access: settings.store.clone(), _cache: cache })
+        Ok(Self { store, queue, workers: running, stop, settings: settings.clone(), _cache: cache })
     }
 
     /// Runs a job to its end, or until a signal.
     pub async fn run(mut self, spec: JobSpec, observer: Observer) -> Result<()> {
-        let coordinator = Coordinator::new(self.store.clone(), self.queue.clone(), "local", self.access.clone());
+        let coordinator = Coordinator {
+            store: self.store.clone(),
+            queue: self.queue.clone(),
+            id: "local".into(),
+            access: self.settings.store.clone(),
+            policy: self.settings.queue.clone(),
+        };
         let outcome = tokio::select! {
             outcome = coordinator.run(spec, observer) => outcome,
             ended = self.workers.join_next() => match ended {
                 Some(Ok(Err(e))) => Err(e),
                 _ => Err(Error::internal("a worker ended before its job did")),
             },
-            () = interrupted() => {
+            () = crate::cli::interrupted() => {
                 Err(Error::new(Kind::Interrupted, "interrupted; the same command goes on where this one stopped"))
             }
         };
         self.stop.cancel();
         outcome
-    }
-}
-
-/// Ctrl-C or SIGTERM.
-async fn interrupted() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate => {}
     }
 }

@@ -4,6 +4,8 @@
 //! - [`cli`]: the commands. Nothing of the domain.
 //! - [`config`]: layers of settings, checked once.
 //! - [`coordinator`]: the job as a program of stages; its log, its recovery.
+//! - [`jobs`]: the jobs of a cluster as they lie on the store.
+//! - [`gc`]: what can be removed from a store.
 //! - [`embedded`]: coordinator and workers in one process.
 //! - [`worker`]: receives a task, fetches, computes, stores, reports, acknowledges.
 //! - [`task`]: the messages between the two.
@@ -25,6 +27,8 @@ pub mod dataset;
 pub mod embedded;
 pub mod error;
 pub mod evaluate;
+pub mod gc;
+pub mod jobs;
 pub mod model;
 pub mod outcome;
 pub mod queue;

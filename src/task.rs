@@ -7,17 +7,48 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Adversary, Epsilon};
+use crate::error::{Error, Result};
 use crate::store::Blob;
 
 /// The version of every message and of every object the coordinator writes.
 pub const VERSION: u32 = 1;
 
+/// Ids become parts of keys and file names.
+const ID_LENGTH: usize = 96;
+
 macro_rules! name {
-    ($($(#[$meta:meta])* $name:ident),*) => {$(
+    ($($(#[$meta:meta])* $name:ident, $what:literal;)*) => {$(
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[serde(try_from = "String")]
         pub struct $name(pub String);
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+
+            fn try_from(text: String) -> Result<Self> {
+                let sound = (1..=ID_LENGTH).contains(&text.len())
+                    && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+                    && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+                    && !text.contains("..");
+                if sound {
+                    return Ok(Self(text));
+                }
+                Err(Error::usage(format!(
+                    "'{}' is no {}: allowed are 1 to {ID_LENGTH} letters, digits, '.', '_' and '-', beginning with a \
+                     letter or digit, without '..'",
+                    text.escape_debug(), $what
+                )))
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                text.to_string().try_into()
+            }
+        }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,12 +59,12 @@ macro_rules! name {
 }
 
 name! {
-    /// A job, `name-xxxxxxxx`.
-    JobId,
+    /// A job: the name it was submitted under, or `name-xxxxxxxx`.
+    JobId, "job name";
     /// A task of a job, `train-r003-1`: derived from what it does, so that every coordinator names it alike.
-    TaskId,
+    TaskId, "task id";
     /// A worker thread of a process.
-    WorkerId
+    WorkerId, "worker id";
 }
 
 /// A task on the queue.
@@ -180,10 +211,12 @@ pub struct Event {
     pub report: Report,
 }
 
-/// What happened to an attempt.
+/// What happened to an attempt, or to a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Report {
+    /// The job was submitted, cancelled or retried: the store says which. Names no task.
+    Changed,
     /// It began.
     Started,
     /// It is alive and has dealt with so many images.
@@ -193,7 +226,7 @@ pub enum Report {
     },
     /// It is done; its outputs lie under keys of its own.
     Done(Success),
-    /// It failed; the same input would fail again when `fatal`.
+    /// It failed.
     Failed {
         /// One line for a person.
         error: String,

@@ -2,21 +2,31 @@
 
 mod allocator;
 mod bench_gpu;
+mod cluster;
 mod completions;
+mod compute;
 mod config;
 mod dataset;
+mod doctor;
+mod gc;
+mod jobs;
 mod predict;
 pub mod report;
 mod run;
+mod serve;
+mod submit;
 mod terminal;
+mod watch;
 mod weights;
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+pub(crate) use cluster::interrupted;
+
 use crate::config::{Layers, Resolved};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -52,6 +62,28 @@ enum Command {
     Evaluate(run::EvaluateArgs),
     /// Write an FGSM copy of every photo into the same class folders of an output tree.
     Augment(run::AugmentArgs),
+    /// Hand a job to a cluster.
+    Submit(submit::SubmitArgs),
+    /// List the jobs of a cluster.
+    Jobs(jobs::JobsArgs),
+    /// Say how a job of a cluster goes.
+    Status(jobs::StatusArgs),
+    /// Follow a job of a cluster until it ends.
+    Watch(watch::WatchArgs),
+    /// End a job of a cluster.
+    Cancel(jobs::OneJobArgs),
+    /// Open a failed or cancelled job again.
+    Retry(jobs::OneJobArgs),
+    /// Bring the results of a job of a cluster here.
+    Fetch(jobs::FetchArgs),
+    /// Remove from a store what nothing needs any more.
+    Gc(gc::GcArgs),
+    /// Check broker, store, device and weights, and say what to do about what is wrong.
+    Doctor(doctor::DoctorArgs),
+    /// Plan jobs, hand their tasks to workers and gather what they bring, until told to stop.
+    Coordinator(serve::CoordinatorArgs),
+    /// Do tasks of a cluster's jobs, until told to stop.
+    Worker(serve::WorkerArgs),
     /// Draw, download, import, split or verify photos.
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
@@ -65,6 +97,9 @@ enum Command {
     /// Show settings and where they come from.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Say what is computed with.
+    #[command(hide = true)]
+    Device,
     /// Check a GPU against the CPU and measure it.
     #[command(hide = true)]
     BenchGpu(bench_gpu::BenchArgs),
@@ -97,7 +132,9 @@ impl SettingsArgs {
 impl Cli {
     /// Sets up logging as the flags ask for.
     pub fn start_logging(&self) {
+        let serves = matches!(self.command, Command::Coordinator(_) | Command::Worker(_));
         let level = match (self.quiet, self.verbose) {
+            (false, 0) if serves => "hardy=info,warn",
             (true, _) => "error",
             (_, 0) => "warn",
             (_, 1) => "hardy=info,warn",
@@ -108,23 +145,57 @@ impl Cli {
         log.init();
     }
 
-    /// Runs the command.
+    /// Runs the command; one that computes is handed to the program beside this one that can.
     pub fn run(self) -> Result<()> {
         let (json, quiet) = (self.json, self.quiet);
-        if matches!(self.command, Command::Run(_) | Command::Evaluate(_) | Command::Augment(_)) {
-            allocator::keep_memory();
+        match self.command {
+            Command::Submit(args) => submit::run(args, json, quiet),
+            Command::Jobs(args) => jobs::list(args, json),
+            Command::Status(args) => jobs::status(args, json),
+            Command::Watch(args) => watch::run(args, json, quiet),
+            Command::Cancel(args) => jobs::cancel(args, json),
+            Command::Retry(args) => jobs::retry(args, json),
+            Command::Fetch(args) => jobs::fetch(args, json),
+            Command::Gc(args) => gc::run(args, json),
+            Command::Doctor(args) => doctor::run(args, json),
+            Command::Coordinator(args) => serve::coordinator(args),
+            Command::Dataset(command) => dataset::run(command, json, quiet),
+            Command::Weights(command) => weights::run(command, json),
+            Command::Report(args) => report::run(&args, json),
+            Command::Config(command) => config::run(command, json),
+            Command::Completions(args) => completions::run(args),
+            Command::Run(_)
+            | Command::Evaluate(_)
+            | Command::Augment(_)
+            | Command::Predict(_)
+            | Command::Worker(_)
+            | Command::Device
+            | Command::BenchGpu(_) => Err(compute::hand_over()),
         }
+    }
+
+    /// Runs a command that computes.
+    pub fn compute(self) -> Result<()> {
+        let (json, quiet) = (self.json, self.quiet);
+        allocator::keep_memory();
         match self.command {
             Command::Run(args) => run::run(args, json, quiet),
             Command::Evaluate(args) => run::evaluate(args, json, quiet),
             Command::Augment(args) => run::augment(args, json, quiet),
-            Command::Dataset(command) => dataset::run(command, json, quiet),
             Command::Predict(args) => predict::run(args, json),
-            Command::Weights(command) => weights::run(command, json),
-            Command::Report(args) => report::run(&args, json),
-            Command::Config(command) => config::run(command, json),
+            Command::Worker(args) => serve::worker(args),
             Command::BenchGpu(args) => bench_gpu::run(args),
-            Command::Completions(args) => completions::run(args),
+            Command::Device => {
+                let device = crate::model::device("auto")?;
+                println!(
+                    "{}, libtorch {}, {}",
+                    format!("{device:?}").to_lowercase(),
+                    crate::model::libtorch_version(),
+                    crate::model::instruction_set()
+                );
+                Ok(())
+            }
+            _ => Err(Error::usage(format!("this is the part of hardy that computes; call {}", compute::CLIENT))),
         }
     }
 }

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::SettingsArgs;
+use super::{SettingsArgs, weights};
 use super::terminal::{Audience, observer};
 use crate::config::Settings;
 use crate::coordinator::{JobSpec, Program, export};
@@ -86,7 +86,7 @@ pub(super) struct AugmentArgs {
 
 pub(super) fn run(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
     let settings = args.job.settings.resolve()?.settings;
-    let start = starting_weights(&settings)?;
+    let start = weights::starting(&settings)?;
     let request = Request { program: Program::Train, settings, data: &args.data, weights: start, model: None };
     perform(request, &args.out, &args.job, json, quiet)?;
     show(&args.out, json)
@@ -193,7 +193,17 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
     };
     let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let program = request.program;
-    Ok(JobSpec { version: VERSION, id, program, settings, source, weights, model: request.model.clone(), created })
+    Ok(JobSpec {
+        version: VERSION,
+        id,
+        program,
+        settings,
+        source,
+        photos: None,
+        weights,
+        model: request.model.clone(),
+        created,
+    })
 }
 
 /// Whether a job ended before any task of it left something, on bad photos say. Its traces are removed.
@@ -224,17 +234,6 @@ fn source(data: &Path, home: &Path) -> Result<String> {
     let text =
         folder.to_str().ok_or_else(|| Error::data(format!("the path {} is not valid UTF-8", folder.display())))?;
     Ok(text.to_string())
-}
-
-/// The weights that `model.weights` names, folded; none for fresh ones.
-fn starting_weights(settings: &Settings) -> Result<Option<Weights>> {
-    let architecture = settings.model.architecture;
-    let found = match settings.model.weights.as_str() {
-        "none" => return Ok(None),
-        "imagenet" => model::import::imagenet(architecture)?,
-        path => model::import::with_timm_names(architecture, model::import::load_file(Path::new(path))?),
-    };
-    model::fold(architecture, &found).map(Some)
 }
 
 /// `settings` with the network of a model that exists.

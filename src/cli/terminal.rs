@@ -103,6 +103,8 @@ impl Screen {
                 }
             }
             Progress::Round(record) => self.say(&line(record)),
+            // The log says it already.
+            Progress::Failure { .. } | Progress::Heard(_) => {}
             Progress::Guard(event) => self.say(&format!("guard, round {}: {}", event.round, event.what)),
         }
     }
@@ -149,6 +151,14 @@ fn as_json(progress: &Progress) -> Option<serde_json::Value> {
         Progress::Round(record) => json!({ "event": "round", "round": record }),
         Progress::Guard(event) => json!({ "event": "guard", "guard": event }),
         Progress::TaskDone => json!({ "event": "task_done" }),
-        Progress::Images(_) => return None,
+        Progress::Failure { task, error } => json!({ "event": "failure", "task": task, "error": error }),
+        Progress::Images(_) | Progress::Heard(_) => return None,
     })
+}
+
+/// A bar for `count` things, hidden where there is no terminal.
+pub(super) fn bar(count: u64, what: &'static str, quiet: bool) -> ProgressBar {
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(count) };
+    let style = ProgressStyle::with_template("{msg:16} {bar:24} {pos}/{len}  {per_sec}  (ETA {eta})");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
 }

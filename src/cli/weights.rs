@@ -1,15 +1,15 @@
 //! `hardy weights`: weights files from elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde::de::value::{Error as Unknown, StrDeserializer};
 use serde_json::json;
 
-use crate::config::Architecture;
+use crate::config::{Architecture, Settings};
 use crate::error::Result;
-use crate::model::{checkpoint, import, write_whole};
+use crate::model::{self, Weights, checkpoint, import, write_whole};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WeightsCommand {
@@ -51,4 +51,15 @@ pub(super) fn run(command: WeightsCommand, json: bool) -> Result<()> {
         println!("{} tensors, {parameters} numbers in {}", weights.len(), args.out.display());
     }
     Ok(())
+}
+
+/// The weights that `model.weights` names, folded; none for fresh ones.
+pub(super) fn starting(settings: &Settings) -> Result<Option<Weights>> {
+    let architecture = settings.model.architecture;
+    let found = match settings.model.weights.as_str() {
+        "none" => return Ok(None),
+        "imagenet" => import::imagenet(architecture)?,
+        path => import::with_timm_names(architecture, import::load_file(Path::new(path))?),
+    };
+    model::fold(architecture, &found).map(Some)
 }

@@ -1,11 +1,11 @@
-//! The job's memory: an append-only log of finished tasks with snapshots.
+//! The job's memory: an append-only log of finished and failed tasks with snapshots.
 //!
 //! Each coordinator that takes a job over writes to a folder of its own, named by an epoch one above
 //! the highest there is and by its own id, and begins it with a snapshot. Readers follow the highest
 //! folder, so that whatever a stale coordinator still writes is never read. Snapshots are taken when
 //! the log has grown as long as the last one: the total cost stays linear in the number of tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::store::{Key, Store};
-use crate::task::{Success, TaskId, VERSION};
+use crate::task::{Success, TaskId, VERSION, WorkerId};
 
 /// Objects of the log are refused above this size.
 const LIMIT: u64 = 1 << 30;
@@ -29,26 +29,51 @@ pub struct Done {
     pub success: Success,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Page {
-    version: u32,
-    done: Vec<Done>,
+/// An attempt that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The attempt.
+    pub attempt: String,
+    /// Who tried.
+    pub worker: WorkerId,
+    /// What went wrong, for a person.
+    pub error: String,
 }
 
-/// The log of one job, open for appending.
-#[derive(Debug)]
-pub struct Log {
-    store: Arc<dyn Store>,
-    folder: Key,
-    next: u64,
+/// What is written at once.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Page {
+    /// Set when it is written.
+    pub version: u32,
+    /// Finished tasks.
+    pub done: Vec<Done>,
+    /// Failed attempts by task.
+    #[serde(default)]
+    pub failed: Vec<(TaskId, Failure)>,
+    /// Stages whose tasks the queue has taken over.
+    #[serde(default)]
+    pub published: Vec<String>,
+}
+
+impl Page {
+    fn is_empty(&self) -> bool {
+        self.done.is_empty() && self.failed.is_empty() && self.published.is_empty()
+    }
+}
+
+/// What the log of a job says.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The folder of the coordinator that took the job over last; empty when none did.
+    folder: String,
     done: BTreeMap<TaskId, Done>,
-    since_snapshot: usize,
-    at_snapshot: usize,
+    failed: BTreeMap<TaskId, Vec<Failure>>,
+    published: BTreeSet<String>,
 }
 
-impl Log {
-    /// Reads what is known of the job below `prefix` and takes it over as `coordinator`.
-    pub async fn take_over(store: Arc<dyn Store>, prefix: &Key, coordinator: &str) -> Result<Self> {
+impl Memory {
+    /// Reads it.
+    pub async fn of(store: &dyn Store, prefix: &Key) -> Result<Self> {
         let root = prefix.join("log");
         let mut folders: BTreeMap<String, Vec<Key>> = BTreeMap::new();
         let mut entries = store.list(Some(&root)).await?;
@@ -58,64 +83,157 @@ impl Log {
                 folders.entry(folder.to_string()).or_default().push(entry.key);
             }
         }
-        let highest = folders.pop_last();
-        let epoch = match &highest {
-            Some((folder, _)) => epoch_of(folder)? + 1,
-            None => 0,
-        };
-        let mut done = BTreeMap::new();
-        if let Some((_, mut pages)) = highest {
-            pages.sort();
-            let start = pages.iter().rposition(|k| k.name().ends_with(".snapshot.json")).unwrap_or(0);
-            for key in &pages[start..] {
-                let page: Page = store.get_json(key, LIMIT).await?;
-                if page.version != VERSION {
-                    return Err(Error::data(format!(
-                        "{key} has format version {}, this program reads version {VERSION}",
-                        page.version
-                    )));
-                }
-                done.extend(page.done.into_iter().map(|d| (d.task.clone(), d)));
+        let mut memory = Self::default();
+        let Some((folder, mut pages)) = folders.pop_last() else { return Ok(memory) };
+        pages.sort();
+        let start = pages.iter().rposition(|k| k.name().ends_with(".snapshot.json")).unwrap_or(0);
+        for key in &pages[start..] {
+            let page: Page = store.get_json(key, LIMIT).await?;
+            if page.version != VERSION {
+                return Err(Error::data(format!(
+                    "{key} has format version {}, this program reads version {VERSION}",
+                    page.version
+                )));
             }
+            memory.absorb(page);
         }
-        let folder = root.join(format!("{epoch:08}-{coordinator}"));
-        let mut log = Self { store, folder, next: 0, done, since_snapshot: 0, at_snapshot: 0 };
+        memory.folder = folder;
+        Ok(memory)
+    }
+
+    /// The attempt at `task` that counts.
+    pub fn winner(&self, task: &TaskId) -> Option<&str> {
+        self.done.get(task).map(|d| d.attempt.as_str())
+    }
+
+    /// Whether this attempt has failed.
+    pub fn failed(&self, attempt: &str) -> bool {
+        self.failed.values().flatten().any(|f| f.attempt == attempt)
+    }
+
+    /// The folder of the coordinator that took the job over last.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    fn absorb(&mut self, page: Page) {
+        for done in page.done {
+            self.failed.remove(&done.task);
+            self.done.insert(done.task.clone(), done);
+        }
+        for (task, failure) in page.failed {
+            self.failed.entry(task).or_default().push(failure);
+        }
+        self.published.extend(page.published);
+    }
+}
+
+/// The log of one job, open for appending.
+#[derive(Debug)]
+pub struct Log {
+    store: Arc<dyn Store>,
+    folder: Key,
+    next: u64,
+    memory: Memory,
+    since_snapshot: usize,
+    at_snapshot: usize,
+}
+
+impl Log {
+    /// Reads what is known of the job below `prefix` and takes it over as `coordinator`.
+    pub async fn take_over(store: Arc<dyn Store>, prefix: &Key, coordinator: &str) -> Result<Self> {
+        let memory = Memory::of(&*store, prefix).await?;
+        let epoch = if memory.folder.is_empty() { 0 } else { epoch_of(&memory.folder)? + 1 };
+        let folder = prefix.join("log").join(format!("{epoch:08}-{coordinator}"));
+        let mut log = Self { store, folder, next: 0, memory, since_snapshot: 0, at_snapshot: 0 };
         log.snapshot().await?;
         Ok(log)
     }
 
     /// What is known of `task`.
     pub fn get(&self, task: &TaskId) -> Option<&Success> {
-        self.done.get(task).map(|d| &d.success)
+        self.memory.done.get(task).map(|d| &d.success)
     }
 
     /// Every finished task, in the order of their ids.
     #[cfg(test)]
     pub fn all(&self) -> impl Iterator<Item = &Done> {
-        self.done.values()
+        self.memory.done.values()
     }
 
-    /// Writes finished tasks down. When this returns they will never be asked for again.
-    pub async fn append(&mut self, done: Vec<Done>) -> Result<()> {
+    /// The attempt at `task` that counts.
+    pub fn attempt(&self, task: &TaskId) -> Option<&str> {
+        self.memory.winner(task)
+    }
+
+    /// Attempts at `task` that failed.
+    pub fn failures(&self, task: &TaskId) -> &[Failure] {
+        self.memory.failed.get(task).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the queue has taken over the tasks of `stage`.
+    pub fn published(&self, stage: &str) -> bool {
+        self.memory.published.contains(stage)
+    }
+
+    /// Writes down what happened. When this returns, finished tasks will never be asked for again.
+    pub async fn append(&mut self, page: Page) -> Result<()> {
+        if page.is_empty() {
+            return Ok(());
+        }
+        let page = Page { version: VERSION, ..page };
         let key = self.folder.join(format!("{:08}.json", self.next));
-        self.store.put_json(&key, &Page { version: VERSION, done: done.clone() }).await?;
+        self.store.put_json(&key, &page).await?;
         self.next += 1;
-        self.since_snapshot += done.len();
-        self.done.extend(done.into_iter().map(|d| (d.task.clone(), d)));
+        self.since_snapshot += page.done.len() + page.failed.len() + page.published.len();
+        self.memory.absorb(page);
         if self.since_snapshot > self.at_snapshot.max(64) {
             self.snapshot().await?;
         }
         Ok(())
     }
 
+    /// Forgets failures and what was published, so that a job that is tried again starts its open tasks afresh.
+    pub async fn reopen(&mut self) -> Result<()> {
+        self.memory.failed.clear();
+        self.memory.published.clear();
+        self.snapshot().await
+    }
+
     async fn snapshot(&mut self) -> Result<()> {
         let key = self.folder.join(format!("{:08}.snapshot.json", self.next));
-        let page = Page { version: VERSION, done: self.done.values().cloned().collect() };
+        let flat = |(task, list): (&TaskId, &Vec<Failure>)| {
+            list.iter().map(|f| (task.clone(), f.clone())).collect::<Vec<_>>()
+        };
+        let page = Page {
+            version: VERSION,
+            done: self.memory.done.values().cloned().collect(),
+            failed: self.memory.failed.iter().flat_map(flat).collect(),
+            published: self.memory.published.iter().cloned().collect(),
+        };
         self.store.put_json(&key, &page).await?;
         self.next += 1;
         self.since_snapshot = 0;
-        self.at_snapshot = self.done.len();
+        self.at_snapshot = self.memory.done.len();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl Memory {
+    /// A coordinator takes a job over and writes down `done`.
+    pub async fn write_for_tests(store: &Arc<dyn Store>, prefix: &Key, coordinator: &str, done: &[Done]) {
+        let mut log = Log::take_over(store.clone(), prefix, coordinator).await.unwrap();
+        log.append(Page { done: done.to_vec(), ..Page::default() }).await.unwrap();
+    }
+}
+
+#[cfg(test)]
+impl Done {
+    /// A finished task without outputs.
+    pub fn of(task: &str, attempt: &str) -> Self {
+        Self { task: TaskId(task.into()), attempt: attempt.into(), success: Success::default() }
     }
 }
 
@@ -138,6 +256,10 @@ mod tests {
         }
     }
 
+    fn page(numbers: &[usize]) -> Page {
+        Page { done: numbers.iter().map(|&n| done(n)).collect(), ..Page::default() }
+    }
+
     async fn open(store: &Arc<dyn Store>, who: &str) -> Log {
         Log::take_over(store.clone(), &Key::new("jobs/j").unwrap(), who).await.unwrap()
     }
@@ -147,14 +269,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
         let mut first = open(&store, "a").await;
-        first.append(vec![done(1), done(2)]).await.unwrap();
+        first.append(page(&[1, 2])).await.unwrap();
         let mut second = open(&store, "b").await;
         assert_eq!(second.get(&done(2).task), Some(&done(2).success));
-        first.append(vec![done(3)]).await.unwrap();
-        second.append(vec![done(4)]).await.unwrap();
+        first.append(page(&[3])).await.unwrap();
+        second.append(page(&[4])).await.unwrap();
         let third = open(&store, "a").await;
         let known: Vec<_> = third.all().map(|d| d.task.0.as_str()).collect();
         assert_eq!(known, ["t00001", "t00002", "t00004"]);
+    }
+
+    #[tokio::test]
+    async fn remembers_failures_until_the_task_is_done_or_the_job_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
+        let failure = |attempt: &str| Failure {
+            attempt: attempt.into(),
+            worker: WorkerId("w".into()),
+            error: "the disk is full".into(),
+        };
+        let (first, second) = (done(1).task, done(2).task);
+        let mut log = open(&store, "a").await;
+        let failed = vec![(first.clone(), failure("x")), (second.clone(), failure("y"))];
+        log.append(Page { failed, published: vec!["round 0".into()], ..Page::default() }).await.unwrap();
+        let mut log = open(&store, "b").await;
+        assert_eq!((log.failures(&first).len(), log.published("round 0")), (1, true));
+        log.append(page(&[1])).await.unwrap();
+        assert!(log.failures(&first).is_empty());
+        log.reopen().await.unwrap();
+        let log = open(&store, "c").await;
+        assert_eq!((log.failures(&second).len(), log.published("round 0"), log.attempt(&first)), (0, false, Some("a")));
     }
 
     #[tokio::test]
@@ -164,7 +308,7 @@ mod tests {
         let mut log = open(&store, "a").await;
         let mut sizes = Vec::new();
         for number in 0..2000 {
-            log.append(vec![done(number)]).await.unwrap();
+            log.append(page(&[number])).await.unwrap();
             if [999, 1999].contains(&number) {
                 let entries: Vec<_> = store.list(None).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
                 sizes.push(entries.iter().map(|e| e.size).sum::<u64>());

@@ -3,8 +3,11 @@
 //! The program is deterministic and its log remembers every finished task, so that a coordinator
 //! which starts over passes through the finished stages and goes on where the last one stopped.
 
+mod board;
+mod leader;
 mod log;
 mod measuring;
+mod post;
 mod preparation;
 mod program;
 mod progress;
@@ -13,22 +16,25 @@ mod spec;
 mod stage;
 mod training;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
-use tracing::warn;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::StoreSettings;
+use crate::config::{QueueSettings, StoreSettings};
 use crate::error::{Error, Kind, Result};
-use crate::queue::{Queue, Topic};
+use crate::queue::Queue;
 use crate::store::{self, Store};
-use crate::task::{Event, JobId, VERSION};
+use crate::task::VERSION;
 
+pub use log::Memory;
+#[cfg(test)]
+pub use log::Done as Finished;
 pub use progress::{Observer, Progress};
 pub use results::export;
 pub use spec::{JobSpec, Program};
 pub use stage::Job;
+
+use post::{Inbox, Post};
 
 /// Job specifications are refused above this size.
 const SPEC_LIMIT: u64 = 1 << 20;
@@ -36,19 +42,19 @@ const SPEC_LIMIT: u64 = 1 << 20;
 /// Runs jobs over a store and a queue.
 #[derive(Debug, Clone)]
 pub struct Coordinator {
-    store: Arc<dyn Store>,
-    queue: Arc<dyn Queue>,
-    id: String,
-    access: StoreSettings,
-    inboxes: Arc<Mutex<HashMap<JobId, mpsc::UnboundedSender<Event>>>>,
+    /// Where everything of the jobs lies.
+    pub store: Arc<dyn Store>,
+    /// Where tasks go and reports come from.
+    pub queue: Arc<dyn Queue>,
+    /// Its name, one per process.
+    pub id: String,
+    /// How stores of photos are reached.
+    pub access: StoreSettings,
+    /// How patient to be with workers.
+    pub policy: QueueSettings,
 }
 
 impl Coordinator {
-    /// A coordinator called `id`.
-    pub fn new(store: Arc<dyn Store>, queue: Arc<dyn Queue>, id: &str, access: StoreSettings) -> Self {
-        Self { store, queue, id: id.to_string(), access, inboxes: Arc::default() }
-    }
-
     /// Submits the job unless it was submitted before, and runs it to its end. What an earlier run
     /// finished is not done again.
     pub async fn run(&self, spec: JobSpec, observer: Observer) -> Result<()> {
@@ -64,19 +70,50 @@ impl Coordinator {
             Err(e) if e.kind() == Kind::NotFound => spec,
             Err(e) => return Err(e),
         };
-        let spec_blob = self.store.put_json(&key, &spec).await?;
-        let log = log::Log::take_over(self.store.clone(), &JobSpec::prefix(&spec.id), &self.id).await?;
-        let (sender, inbox) = mpsc::unbounded_channel();
-        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(spec.id.clone(), sender);
-        let (store, queue) = (self.store.clone(), self.queue.clone());
-        let mut job = Job { spec, spec_blob, model: None, store, queue, log, inbox, observer };
+        let post = Post::default();
+        let inbox = post.open(&spec.id);
         tokio::select! {
-            outcome = self.perform(&mut job) => outcome,
-            broken = self.listen() => broken,
+            outcome = self.perform(spec, observer, inbox, CancellationToken::new()) => outcome?,
+            broken = post.sort(&*self.queue) => broken,
         }
     }
 
-    async fn perform(&self, job: &mut Job) -> Result<()> {
+    /// Takes the job over and runs its program to the end. The outer result is that of the store and the
+    /// queue the job itself has no part in, the inner one the job's.
+    async fn perform(
+        &self,
+        spec: JobSpec,
+        observer: Observer,
+        inbox: Inbox,
+        cancelled: CancellationToken,
+    ) -> Result<Result<()>> {
+        let spec_blob = self.store.put_json(&JobSpec::prefix(&spec.id).join("spec.json"), &spec).await?;
+        let log = log::Log::take_over(self.store.clone(), &JobSpec::prefix(&spec.id), &self.id).await?;
+        let mut job = Job {
+            spec,
+            spec_blob,
+            model: None,
+            store: self.store.clone(),
+            queue: self.queue.clone(),
+            policy: self.policy.clone(),
+            log,
+            inbox,
+            observer,
+            cancelled,
+            gave_up: false,
+        };
+        let outcome = self.program(&mut job).await;
+        if let Err(e) = outcome {
+            if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up {
+                return Err(e);
+            }
+            job.log.reopen().await?;
+            return Ok(Err(e));
+        }
+        Ok(outcome)
+    }
+
+    async fn program(&self, job: &mut Job) -> Result<()> {
         let source = store::open(&job.spec.source, &self.access).await?;
         match job.spec.program {
             Program::Train => {
@@ -91,26 +128,6 @@ impl Coordinator {
                 let (prepared, copies) = program::augment(job, &*source).await?;
                 results::write_copies(job, &prepared, &copies).await
             }
-        }
-    }
-
-    /// Sorts what workers report into the inboxes of the jobs, until the queue fails.
-    async fn listen(&self) -> Result<()> {
-        let mut events = self.queue.consume(&[Topic::Events], 256).await?;
-        loop {
-            let delivery = events.next().await?;
-            match serde_json::from_slice::<Event>(delivery.body()) {
-                Ok(event) if event.version == VERSION => {
-                    let inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
-                    // A job that has ended no longer wants to know.
-                    if let Some(inbox) = inboxes.get(&event.job) {
-                        let _ = inbox.send(event);
-                    }
-                }
-                Ok(event) => warn!(version = event.version, worker = %event.worker, "an event of another version"),
-                Err(e) => warn!("a message that is no event: {e}"),
-            }
-            delivery.ack().await?;
         }
     }
 }

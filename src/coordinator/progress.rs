@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::report::{GuardEvent, RoundRecord};
+use crate::task::{TaskId, WorkerId};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -27,6 +28,15 @@ pub enum Progress {
     },
     /// A round of training was merged and measured.
     Round(Box<RoundRecord>),
+    /// A worker gave a sign of life.
+    Heard(WorkerId),
+    /// An attempt at a task failed.
+    Failure {
+        /// The task.
+        task: TaskId,
+        /// What went wrong.
+        error: String,
+    },
     /// The guard or early stopping did something.
     Guard(GuardEvent),
 }

@@ -20,6 +20,9 @@ pub struct JobSpec {
     pub settings: Settings,
     /// Where the photos are: a store's URL.
     pub source: String,
+    /// SHA-256 over names and sizes of photos that were copied to the store for this job.
+    #[serde(default)]
+    pub photos: Option<String>,
     /// Folded weights to start from, with the head they came with; none = fresh ones.
     pub weights: Option<Blob>,
     /// The model those weights are, where it is measured or attacked and not trained.
@@ -41,6 +44,11 @@ pub enum Program {
 }
 
 impl JobSpec {
+    /// Whether `other` asks for the same; when it was submitted does not matter.
+    pub fn is_same_as(&self, other: &JobSpec) -> bool {
+        Self { created: String::new(), ..self.clone() } == Self { created: String::new(), ..other.clone() }
+    }
+
     /// Everything the job writes lies below this key.
     pub fn prefix(id: &JobId) -> Key {
         #[expect(clippy::expect_used, reason = "ids are made of the letters of a checked job name")]

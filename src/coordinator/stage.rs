@@ -1,25 +1,36 @@
 //! One stage of a job: all its tasks are published at once, and each distinct task is counted once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use tracing::warn;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
-use super::log::{Done, Log};
+use super::log::{Done, Failure, Log, Page};
+use super::post::Inbox;
 use super::progress::{Observer, Progress};
 use super::spec::JobSpec;
+use crate::config::QueueSettings;
 use crate::error::{Context, Error, Kind, Result};
-use crate::queue::{Queue, Topic};
+use crate::queue::{Delivery, Queue, Topic};
 use crate::store::{Blob, Key, Store};
 use crate::task::{Event, Report, Success, Task, TaskId, VERSION, Work};
 
-/// A task that failed this often by itself ends the job.
-const ATTEMPTS: u32 = 3;
+/// How often the open tasks are looked through for silent and slow ones.
+const CHECK: Duration = Duration::from_secs(2);
+
+/// What the coordinator hears about a job. The message is acknowledged once what it says is written down.
+pub(super) enum Message {
+    /// From a worker.
+    Event(Event, Box<dyn Delivery>),
+    /// From the queue: the workers that took this task died over it, too often.
+    Undelivered(TaskId, Box<dyn Delivery>),
+}
 
 /// A running job: what its program needs to ask for work.
-#[derive(Debug)]
 pub struct Job {
     /// What was submitted.
     pub spec: JobSpec,
@@ -30,9 +41,14 @@ pub struct Job {
     /// Where everything lies.
     pub store: Arc<dyn Store>,
     pub(super) queue: Arc<dyn Queue>,
+    /// How patient to be; the coordinator's own settings, not the job's.
+    pub(super) policy: QueueSettings,
     pub(super) log: Log,
-    pub(super) inbox: mpsc::UnboundedReceiver<Event>,
+    pub(super) inbox: Inbox,
     pub(super) observer: Observer,
+    pub(super) cancelled: CancellationToken,
+    /// A task of it failed for good.
+    pub(super) gave_up: bool,
 }
 
 impl Job {
@@ -72,14 +88,20 @@ impl Job {
                 };
                 let body =
                     serde_json::to_vec(&task).context(Kind::Internal, || format!("task {id} has no JSON form"))?;
-                open.insert(id.clone(), Open { body: body.into(), failures: 0, images: BTreeMap::new() });
+                open.insert(id.clone(), Open::new(body.into()));
             }
         }
         self.tell(Progress::Stage { name: name.to_string(), tasks: tasks.len(), done: tasks.len() - open.len() });
-        let topic = Topic::Tasks(self.spec.settings.job.priority);
-        self.queue.publish(topic, open.values().map(|t| t.body.clone()).collect()).await?;
+        // Their ids tell tasks apart, so a stage is named by its first one.
+        let label = tasks.first().map(|(id, _)| id.to_string()).unwrap_or_default();
+        let waiting = self.queue.durable() && self.log.published(&label);
+        if !open.is_empty() && !waiting {
+            self.publish(open.values().map(|t| t.body.clone()).collect()).await?;
+            self.log.append(Page { published: vec![label], ..Page::default() }).await?;
+        }
+        let mut watch = Watch { check: Instant::now() + CHECK, heard: Instant::now(), took: Vec::new() };
         while !open.is_empty() {
-            self.collect(&mut open).await?;
+            self.collect(&mut open, &mut watch).await?;
         }
         self.tell(Progress::StageDone { name: name.to_string() });
         let known = |id: &TaskId| self.log.get(id).cloned();
@@ -87,67 +109,237 @@ impl Job {
         tasks.iter().map(|(id, _)| known(id).ok_or_else(missing)).collect()
     }
 
-    /// Takes all events that have arrived, writes the finished tasks down together.
-    async fn collect(&mut self, open: &mut BTreeMap<TaskId, Open>) -> Result<()> {
-        let gone = || Error::internal("the event stream of the job ended");
-        let mut events = vec![self.inbox.recv().await.ok_or_else(gone)?];
-        while let Ok(event) = self.inbox.try_recv() {
-            events.push(event);
+    async fn publish(&self, bodies: Vec<Bytes>) -> Result<()> {
+        self.queue.publish(Topic::Tasks(self.spec.settings.job.priority), bodies).await
+    }
+
+    /// Takes all messages that have arrived, writes down what they say, then acknowledges them.
+    async fn collect(&mut self, open: &mut BTreeMap<TaskId, Open>, watch: &mut Watch) -> Result<()> {
+        let first = tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => return Err(Error::job("the job was cancelled")),
+            message = self.inbox.recv() => {
+                message.ok_or_else(|| Error::internal("the event stream of the job ended"))?
+            }
+            () = tokio::time::sleep_until(watch.check) => {
+                watch.check = Instant::now() + CHECK;
+                return self.look_after(open, watch).await;
+            }
+        };
+        let mut messages = vec![first];
+        while let Ok(message) = self.inbox.try_recv() {
+            messages.push(message);
         }
-        let mut finished: Vec<Done> = Vec::new();
-        let mut again: BTreeSet<TaskId> = BTreeSet::new();
-        for event in events {
-            let Some(task) = open.get_mut(&event.task) else { continue };
-            match event.report {
-                Report::Started => {}
-                Report::Progress { images } => {
-                    let before = task.images.insert(event.attempt, images).unwrap_or(0);
-                    self.tell(Progress::Images(images.saturating_sub(before)));
+        watch.heard = Instant::now();
+        let (mut page, mut again, mut answered) = (Page::default(), Vec::new(), Vec::new());
+        let mut given_up = None;
+        for message in messages {
+            match message {
+                Message::Event(event, delivery) => {
+                    self.take_in(event, open, watch, &mut page, &mut again).await;
+                    answered.push(delivery);
                 }
-                Report::Done(success) => {
-                    let total = success.metrics.get("images").copied().unwrap_or(0.0) as u64;
-                    let before = task.images.get(&event.attempt).copied().unwrap_or(0);
-                    self.tell(Progress::Images(total.saturating_sub(before)));
-                    self.tell(Progress::TaskDone);
-                    open.remove(&event.task);
-                    finished.push(Done { task: event.task, attempt: event.attempt, success });
-                }
-                Report::Failed { error, code } => {
-                    task.failures += 1;
-                    warn!(task = %event.task, worker = %event.worker, failures = task.failures, "{error}");
-                    if task.failures >= ATTEMPTS || is_final(code) {
-                        return Err(Error::new(
-                            kind_of(code),
-                            format!("task {} failed (attempt {}): {error}", event.task, task.failures),
-                        ));
+                Message::Undelivered(id, delivery) => {
+                    if open.contains_key(&id) {
+                        let times = delivery.redelivered().max(self.policy.delivery_limit);
+                        given_up = Some((id.clone(), format!("its worker died or vanished {times} times")));
                     }
-                    again.insert(event.task);
+                    answered.push(delivery);
                 }
             }
         }
-        if !finished.is_empty() {
-            self.log.append(finished).await?;
+        let failed: Vec<(TaskId, String)> = page.failed.iter().map(|(id, f)| (id.clone(), f.error.clone())).collect();
+        self.log.append(page).await?;
+        for (id, error) in failed {
+            let hopeless = open.get(&id).is_some_and(|t| t.hopeless);
+            if hopeless || self.log.failures(&id).len() >= self.policy.failures as usize {
+                given_up = Some((id, error));
+            }
         }
-        let topic = Topic::Tasks(self.spec.settings.job.priority);
+        if let Some((id, why)) = given_up {
+            self.gave_up = true;
+            return Err(self.give_up(&id, open, &why, answered).await);
+        }
         let again = again.iter().filter_map(|id| open.get(id)).map(|t| t.body.clone()).collect();
-        self.queue.publish(topic, again).await
+        self.publish(again).await?;
+        for delivery in answered {
+            delivery.ack().await?;
+        }
+        Ok(())
+    }
+
+    /// What one event means for the open tasks.
+    async fn take_in(
+        &self,
+        event: Event,
+        open: &mut BTreeMap<TaskId, Open>,
+        watch: &mut Watch,
+        page: &mut Page,
+        again: &mut Vec<TaskId>,
+    ) {
+        self.tell(Progress::Heard(event.worker.clone()));
+        let Some(task) = open.get_mut(&event.task) else {
+            if let Report::Done(success) = event.report
+                && self.is_beaten(&event.task, &event.attempt, page)
+            {
+                info!(task = %event.task, attempt = event.attempt, "came second");
+                self.forget(success.outputs.into_values()).await;
+            }
+            return;
+        };
+        let now = Instant::now();
+        task.heard = Some(now);
+        match event.report {
+            Report::Started => {
+                task.started.get_or_insert(now);
+            }
+            Report::Progress { images } => {
+                task.started.get_or_insert(now);
+                let before = task.images.insert(event.attempt, images).unwrap_or(0);
+                self.tell(Progress::Images(images.saturating_sub(before)));
+            }
+            Report::Done(success) => {
+                let total = success.metrics.get("images").copied().unwrap_or(0.0) as u64;
+                let before = task.images.get(&event.attempt).copied().unwrap_or(0);
+                self.tell(Progress::Images(total.saturating_sub(before)));
+                self.tell(Progress::TaskDone);
+                watch.took.extend(success.metrics.get("seconds"));
+                open.remove(&event.task);
+                page.done.push(Done { task: event.task, attempt: event.attempt, success });
+            }
+            Report::Failed { error, code } => {
+                let known = self.log.failures(&event.task).iter().any(|f| f.attempt == event.attempt);
+                if known {
+                    return;
+                }
+                task.code = code;
+                task.heard = None;
+                task.started = None;
+                let count = self.log.failures(&event.task).len() + 1;
+                warn!(task = %event.task, worker = %event.worker, failures = count, "{error}");
+                self.tell(Progress::Failure { task: event.task.clone(), error: error.clone() });
+                let failure = Failure { attempt: event.attempt, worker: event.worker, error };
+                page.failed.push((event.task.clone(), failure));
+                task.hopeless = is_final(code);
+                again.push(event.task);
+            }
+            Report::Changed => {}
+        }
+    }
+
+    /// Whether another attempt at `task` counts.
+    fn is_beaten(&self, task: &TaskId, attempt: &str, page: &Page) -> bool {
+        let winner = self.log.attempt(task);
+        let winner = winner.or_else(|| page.done.iter().find(|d| d.task == *task).map(|d| d.attempt.as_str()));
+        winner.is_some_and(|w| w != attempt)
+    }
+
+    /// Hands out again what nobody seems to work on any more.
+    async fn look_after(&self, open: &mut BTreeMap<TaskId, Open>, watch: &mut Watch) -> Result<()> {
+        let now = Instant::now();
+        let silence = Duration::from_secs(self.policy.silence);
+        let mut bodies = Vec::new();
+        for (id, task) in open.iter_mut() {
+            if task.heard.is_some_and(|h| now - h > silence) {
+                warn!(task = %id, "no sign of life for {} s; handed out again", self.policy.silence);
+                task.heard = Some(now);
+                bodies.push(task.body.clone());
+            }
+        }
+        let quiet = now - watch.heard > silence;
+        let speculating = self.policy.speculation && open.values().all(|t| t.started.is_some());
+        if (quiet || speculating) && self.queue.backlog(Topic::Tasks(self.spec.settings.job.priority)).await? == 0 {
+            if quiet {
+                // Nothing waits and nobody reports: what was never started has been lost, with its broker say.
+                watch.heard = now;
+                bodies.extend(open.values().filter(|t| t.heard.is_none()).map(|t| t.body.clone()));
+            } else {
+                let slow = watch.twice_the_median();
+                for task in open.values_mut().filter(|t| !t.copied) {
+                    if let (Some(slow), Some(started)) = (slow, task.started)
+                        && now - started > slow
+                    {
+                        task.copied = true;
+                        bodies.push(task.body.clone());
+                    }
+                }
+            }
+        }
+        self.publish(bodies).await
+    }
+
+    /// Puts a task among the dead letters and says why the job ends.
+    async fn give_up(
+        &self,
+        id: &TaskId,
+        open: &BTreeMap<TaskId, Open>,
+        why: &str,
+        answered: Vec<Box<dyn Delivery>>,
+    ) -> Error {
+        let failures = self.log.failures(id);
+        let (body, code) = open.get(id).map(|t| (t.body.clone(), t.code)).unwrap_or_default();
+        let attempts: Vec<&str> = failures.iter().map(|f| f.attempt.as_str()).collect();
+        let tried = if attempts.is_empty() { String::new() } else { format!(" (attempts {})", attempts.join(", ")) };
+        let buried = async {
+            self.queue.publish(Topic::Dead, vec![body]).await?;
+            for delivery in answered {
+                delivery.ack().await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(e) = buried.await {
+            warn!(task = %id, "not put among the dead letters: {}", e.chain());
+        }
+        Error::new(kind_of(code), format!("task {id} failed{tried}: {why}"))
     }
 }
 
-/// A published task.
-struct Open {
-    body: Bytes,
-    failures: u32,
-    /// Images reported so far, by attempt.
-    images: BTreeMap<String, u64>,
+/// What a stage keeps an eye on.
+struct Watch {
+    check: Instant,
+    /// When anything was last heard of the job.
+    heard: Instant,
+    /// Seconds that finished tasks took.
+    took: Vec<f64>,
 }
 
-/// Bad settings and full disks do not mend themselves between two attempts.
+impl Watch {
+    fn twice_the_median(&self) -> Option<Duration> {
+        let mut took = self.took.clone();
+        took.sort_by(f64::total_cmp);
+        took.get(took.len() / 2).map(|s| Duration::from_secs_f64(2.0 * s))
+    }
+}
+
+/// A task that is not done.
+struct Open {
+    body: Bytes,
+    /// Images reported so far, by attempt.
+    images: BTreeMap<String, u64>,
+    /// When a worker first said that it had begun.
+    started: Option<Instant>,
+    /// When a worker last said something about it.
+    heard: Option<Instant>,
+    /// A second worker has been asked for it.
+    copied: bool,
+    /// The exit code of its last failure.
+    code: u8,
+    /// No further attempt could fare better.
+    hopeless: bool,
+}
+
+impl Open {
+    fn new(body: Bytes) -> Self {
+        Self { body, images: BTreeMap::new(), started: None, heard: None, copied: false, code: 0, hopeless: false }
+    }
+}
+
+/// Bad settings and unusable models do not mend themselves between two attempts.
 fn is_final(code: u8) -> bool {
-    [Kind::Usage, Kind::Model, Kind::Storage].iter().any(|k| k.exit_code() == code)
+    [Kind::Usage, Kind::Model].iter().any(|k| k.exit_code() == code)
 }
 
 fn kind_of(code: u8) -> Kind {
     use Kind::*;
-    [Usage, Data, Model, Storage, Queue, Job].into_iter().find(|k| k.exit_code() == code).unwrap_or(Internal)
+    [Usage, Data, Model, Storage, Queue, Job, Internal].into_iter().find(|k| k.exit_code() == code).unwrap_or(Job)
 }

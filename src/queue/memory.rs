@@ -81,6 +81,10 @@ impl Queue for MemoryQueue {
         Ok(Box::new(MemoryLead { _guard: self.leader.clone().lock_owned().await }))
     }
 
+    fn durable(&self) -> bool {
+        false
+    }
+
     async fn backlog(&self, topic: Topic) -> Result<u64> {
         let open = self.topics.open.lock().unwrap_or_else(PoisonError::into_inner).get(&topic).copied();
         Ok(self.topics.lock().get(&topic).map_or(0, |l| l.len() as u64) + open.unwrap_or(0))

@@ -2,12 +2,14 @@
 //! and what carries its messages.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::config::QueueSettings;
+use crate::error::{Error, Result};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -62,6 +64,11 @@ pub trait Queue: Send + Sync + Debug {
     /// or lost.
     async fn lead(&self) -> Result<Box<dyn Lead>>;
 
+    /// Whether its messages outlive this process.
+    fn durable(&self) -> bool {
+        true
+    }
+
     /// How many messages wait or are being worked on.
     async fn backlog(&self, topic: Topic) -> Result<u64>;
 }
@@ -99,4 +106,9 @@ pub trait Delivery: Send {
 
     /// Not done: deliver it again, to anyone. Counts as a delivery.
     async fn hand_back(self: Box<Self>) -> Result<()>;
+}
+
+/// Connects to the broker that `settings` name.
+pub async fn connect(settings: &QueueSettings, _patience: Option<std::time::Duration>) -> Result<Arc<dyn Queue>> {
+    Err(Error::usage(format!("queue.url = {} names no broker", settings.prefix)))
 }

@@ -104,8 +104,8 @@ impl Worker {
         Ok(Self { setup, cache, thread, specs: BTreeMap::new() })
     }
 
-    /// Works until `stop`. A task in progress is then handed back.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
+    /// Works until `stop`. A task in progress then has `grace` to come to its end before it is handed back.
+    pub async fn run(mut self, stop: CancellationToken, grace: Duration) -> Result<()> {
         let mut tasks = self.setup.queue.consume(&Topic::TASKS, 1).await?;
         info!(worker = %self.setup.id, "ready");
         loop {
@@ -113,8 +113,15 @@ impl Worker {
                 () = stop.cancelled() => return Ok(()),
                 delivery = tasks.next() => delivery?,
             };
+            let late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(grace).await;
+            };
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = late => {
+                    warn!(worker = %self.setup.id, "hands its task back: it did not end in time");
+                    return Ok(());
+                }
                 handled = self.handle(delivery) => handled?,
             }
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A job small enough for a test: a network of our own at 32 pixels.
-const SMALL: &[&str] = &[
+pub const SMALL: &[&str] = &[
     "model.architecture=hardy_small",
     "model.weights=none",
     "model.input_size=32",

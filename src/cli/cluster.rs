@@ -1,0 +1,65 @@
+//! Ways to the broker and the store of a cluster, for every command that needs them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Settings;
+use crate::error::{Context, Error, Kind, Result};
+use crate::queue::{self, Queue};
+use crate::store::{self, Store};
+
+/// How long a command at a prompt waits for a broker or a store that does not answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Runs `work` on an async runtime of this process.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context(Kind::Internal, || "the async runtime cannot be started".into())?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The cluster's store, for a command at a prompt.
+pub(super) async fn store(settings: &Settings) -> Result<Arc<dyn Store>> {
+    named(settings)?;
+    store::open_within(&settings.store.url, &settings.store, PATIENCE).await
+}
+
+/// The cluster's queue, for a command at a prompt.
+pub(super) async fn queue(settings: &Settings) -> Result<Arc<dyn Queue>> {
+    queue::connect(&settings.queue, Some(PATIENCE)).await
+}
+
+/// Both, for a process that outlives outages of either.
+pub(super) async fn stay(settings: &Settings) -> Result<(Arc<dyn Store>, Arc<dyn Queue>)> {
+    named(settings)?;
+    let store = store::create(&settings.store.url, &settings.store).await?;
+    Ok((store, queue::connect(&settings.queue, None).await?))
+}
+
+fn named(settings: &Settings) -> Result<()> {
+    if settings.store.url.is_empty() {
+        return Err(Error::usage(
+            "store.url is empty: a cluster needs s3://bucket/prefix or a shared folder, from HARDY_STORE__URL, --config or --set",
+        ));
+    }
+    Ok(())
+}
+
+/// Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
+}

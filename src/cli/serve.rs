@@ -1,0 +1,124 @@
+//! `hardy coordinator` and `hardy worker`: the long-running processes of a cluster.
+
+use std::time::Duration;
+
+use clap::Args;
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::SettingsArgs;
+use super::cluster;
+use crate::coordinator::Coordinator;
+use crate::error::{Context, Error, Kind, Result};
+use crate::task::WorkerId;
+use crate::worker::{Setup, Worker};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  HARDY_QUEUE__URL=amqp://user:password@broker/vhost HARDY_STORE__URL=s3://bucket/hardy hardy coordinator
+
+Any number may run; one leads, the others stand by. SIGTERM ends it; another one goes on with its jobs.")]
+pub(super) struct CoordinatorArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Its name in logs and states. Default: host name and a random part.
+    #[arg(long)]
+    name: Option<WorkerId>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  HARDY_QUEUE__URL=amqp://user:password@broker/vhost HARDY_STORE__URL=s3://bucket/hardy hardy worker --workers 2
+
+On SIGTERM it takes no new task and finishes the one it has; after worker.grace seconds it hands it back.")]
+pub(super) struct WorkerArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Worker threads of this process. Default: worker.count, or one per core.
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Its name in logs and states. Default: host name and a random part.
+    #[arg(long)]
+    name: Option<WorkerId>,
+}
+
+pub(super) fn coordinator(args: CoordinatorArgs) -> Result<()> {
+    let settings = args.settings.resolve()?.settings;
+    let id = args.name.unwrap_or_else(host_and_chance).0;
+    cluster::block_on(async {
+        let (store, queue) = tokio::select! {
+            ends = cluster::stay(&settings) => ends?,
+            () = cluster::interrupted() => return Ok(()),
+        };
+        let coordinator = Coordinator { store, queue, id, access: settings.store.clone(), policy: settings.queue.clone() };
+        let stop = CancellationToken::new();
+        tokio::select! {
+            outcome = coordinator.serve(stop.clone()) => outcome,
+            () = cluster::interrupted() => {
+                info!("told to stop; another coordinator goes on");
+                Ok(())
+            }
+        }
+    })
+}
+
+pub(super) fn worker(args: WorkerArgs) -> Result<()> {
+    let settings = args.settings.resolve()?.settings;
+    let name = args.name.unwrap_or_else(host_and_chance);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = args.workers.unwrap_or(settings.worker.count);
+    let count = if count == 0 { cores } else { count };
+    let scratch = match settings.worker.cache.as_str() {
+        "" => tempfile::Builder::new().prefix("hardy-cache-").tempdir(),
+        folder => tempfile::Builder::new().prefix("hardy-cache-").tempdir_in(folder),
+    };
+    let scratch = scratch.context(Kind::Storage, || {
+        format!("no cache can be made in '{}' (worker.cache; empty: the temporary folder)", settings.worker.cache)
+    })?;
+    cluster::block_on(async {
+        let (store, queue) = tokio::select! {
+            ends = cluster::stay(&settings) => ends?,
+            () = cluster::interrupted() => return Ok(()),
+        };
+        let (stop, grace) = (CancellationToken::new(), Duration::from_secs(settings.worker.grace));
+        let mut workers = tokio::task::JoinSet::new();
+        for number in 0..count {
+            let id: WorkerId = format!("{name}.{number}").parse()?;
+            let setup = Setup {
+                cache: scratch.path().join(&id.0),
+                id,
+                queue: queue.clone(),
+                store: store.clone(),
+                access: settings.store.clone(),
+            };
+            workers.spawn(Worker::new(setup)?.run(stop.clone(), grace));
+        }
+        info!(worker = %name, threads = count, "works");
+        let stopping = stop.clone();
+        tokio::spawn(async move {
+            cluster::interrupted().await;
+            info!("told to stop; finishing what is in progress");
+            stopping.cancel();
+        });
+        while let Some(ended) = workers.join_next().await {
+            match ended {
+                Ok(Ok(())) if stop.is_cancelled() => {}
+                Ok(Err(e)) => return Err(e),
+                Ok(Ok(())) => return Err(Error::internal("a worker ended by itself")),
+                Err(e) => warn!("a worker thread ended: {e}"),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// `host-1a2b3c4d`, with what no id may hold replaced.
+fn host_and_chance() -> WorkerId {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let sound = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let host: String = host.trim().chars().map(sound).take(40).collect();
+    let host = host.trim_matches('-');
+    let host = if host.is_empty() { "host" } else { host };
+    WorkerId(format!("{host}-{:08x}", rand::rng().next_u32()))
+}

@@ -1,0 +1,114 @@
+//! How a running job goes, gathered from its progress and written to the store for whoever asks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::progress::{Observer, Progress};
+use crate::jobs::{Jobs, StageStatus, State, Status};
+use crate::task::WorkerId;
+
+/// How often a changed status is written.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A worker that was not heard of for so long does not count as alive.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// The status of one job. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Board(Arc<Mutex<Notes>>);
+
+#[derive(Debug)]
+struct Notes {
+    status: Status,
+    stage_began: Instant,
+    stage_done_before: usize,
+    heard: BTreeMap<WorkerId, Instant>,
+    changed: bool,
+}
+
+impl Board {
+    /// The status of a job that `coordinator` has taken up.
+    pub(super) fn new(mut status: Status, coordinator: &str) -> Self {
+        status.state = State::Running;
+        status.coordinator = coordinator.to_string();
+        let (heard, stage_began) = (BTreeMap::new(), Instant::now());
+        Self(Arc::new(Mutex::new(Notes { status, stage_began, stage_done_before: 0, heard, changed: true })))
+    }
+
+    /// Takes everything down that happens.
+    pub(super) fn observer(&self) -> Observer {
+        let board = self.clone();
+        Observer::new(move |progress| board.lock().take_in(progress))
+    }
+
+    /// Writes what has changed, for ever. A store that cannot be reached is tried again.
+    pub(super) async fn keep_written(&self, jobs: &Jobs) {
+        loop {
+            let changed = std::mem::take(&mut self.lock().changed);
+            if changed && let Err(e) = jobs.tell(&self.now()).await {
+                self.lock().changed = true;
+                warn!("the status of a job was not written: {}", e.chain());
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// The status at this moment.
+    pub(super) fn now(&self) -> Status {
+        let notes = self.lock();
+        let mut status = notes.status.clone();
+        status.updated = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let alive = notes.heard.iter().filter(|(_, at)| at.elapsed() < ALIVE);
+        status.workers = alive.map(|(worker, _)| worker.clone()).collect();
+        if let Some(stage) = &mut status.stage {
+            stage.seconds = notes.stage_began.elapsed().as_secs_f64();
+            status.images_per_second = stage.images as f64 / stage.seconds.max(0.001);
+            let done = stage.done - notes.stage_done_before.min(stage.done);
+            let left = stage.tasks - stage.done;
+            status.stage_seconds_left = (done > 0).then(|| stage.seconds * left as f64 / done as f64);
+        }
+        status
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    fn take_in(&mut self, progress: &Progress) {
+        self.changed = true;
+        let status = &mut self.status;
+        match progress {
+            Progress::Stage { name, tasks, done } => {
+                self.stage_began = Instant::now();
+                self.stage_done_before = *done;
+                let (name, seconds) = (name.clone(), 0.0);
+                status.stage = Some(StageStatus { name, done: *done, tasks: *tasks, images: 0, seconds });
+            }
+            Progress::TaskDone => {
+                if let Some(stage) = &mut status.stage {
+                    stage.done += 1;
+                }
+            }
+            Progress::Images(count) => {
+                if let Some(stage) = &mut status.stage {
+                    stage.images += count;
+                }
+            }
+            Progress::StageDone { .. } => status.stages_done += 1,
+            Progress::Heard(worker) => {
+                self.heard.insert(worker.clone(), Instant::now());
+            }
+            Progress::Failure { task, error } => {
+                status.failures += 1;
+                status.last_failure = Some(format!("{task}: {error}"));
+            }
+            Progress::Round(record) => status.rounds.push((**record).clone()),
+            Progress::Guard(event) => status.guard.push(event.clone()),
+        }
+    }
+}

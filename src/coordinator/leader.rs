@@ -1,0 +1,145 @@
+//! A coordinator of a cluster: waits until it leads, then runs every open job.
+//!
+//! Leading is a right that the broker gives to one connection. A coordinator that has lost it without
+//! knowing can do no harm: what it still writes lies under its own, older epoch, and the reports it
+//! thinks to have answered are delivered to the next one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::board::Board;
+use super::post::{Inbox, Post};
+use super::Coordinator;
+use crate::error::{Error, Result};
+use crate::jobs::{Jobs, State, Status};
+use crate::task::JobId;
+
+/// How often the store is asked for new jobs when nobody rings.
+const SCAN: Duration = Duration::from_secs(5);
+
+/// The jobs that run here, each yielding its id once it has ended.
+type Running<'a> = FuturesUnordered<LocalBoxFuture<'a, (JobId, Result<()>)>>;
+
+/// How long to wait after a failure of store or queue before leading again.
+const PAUSE: Duration = Duration::from_secs(3);
+
+impl Coordinator {
+    /// Leads whenever it can, until `stop`.
+    pub async fn serve(&self, stop: CancellationToken) -> Result<()> {
+        loop {
+            info!(coordinator = self.id, "stands by");
+            let mut lead = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                lead = self.queue.lead() => lead?,
+            };
+            info!(coordinator = self.id, "leads");
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = lead.lost() => warn!(coordinator = self.id, "leads no longer: the connection was lost"),
+                broken = self.lead() => {
+                    if let Err(e) = broken {
+                        error!("stops leading: {}", e.chain());
+                    }
+                }
+            }
+            drop(lead);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Runs all open jobs, until store or queue fail.
+    async fn lead(&self) -> Result<()> {
+        let jobs = Jobs::new(self.store.clone());
+        let post = Post::default();
+        let mut known: HashMap<JobId, CancellationToken> = HashMap::new();
+        let mut running = Running::new();
+        // The inboxes must be open before the first report is read.
+        self.take_up(&jobs, &post, &mut known, &running).await?;
+        let sorting = post.sort(&*self.queue);
+        tokio::pin!(sorting);
+        loop {
+            tokio::select! {
+                broken = &mut sorting => return broken,
+                Some((job, outcome)) = running.next() => {
+                    known.remove(&job);
+                    outcome?;
+                }
+                () = post.bell.notified() => self.take_up(&jobs, &post, &mut known, &running).await?,
+                () = tokio::time::sleep(SCAN) => self.take_up(&jobs, &post, &mut known, &running).await?,
+            }
+        }
+    }
+
+    /// Starts what is open and does not run, and cancels what somebody wants to end.
+    async fn take_up<'a>(
+        &'a self,
+        jobs: &'a Jobs,
+        post: &'a Post,
+        known: &mut HashMap<JobId, CancellationToken>,
+        running: &Running<'a>,
+    ) -> Result<()> {
+        for job in jobs.open().await? {
+            if !known.contains_key(&job) {
+                info!(%job, "taken up");
+                let cancel = CancellationToken::new();
+                known.insert(job.clone(), cancel.clone());
+                // Its inbox takes what arrives before the job is ready to read it.
+                let inbox = post.open(&job);
+                running.push(Box::pin(async move {
+                    let outcome = self.job(jobs, &job, inbox, cancel).await;
+                    (job, outcome)
+                }));
+            }
+        }
+        for job in jobs.to_cancel().await? {
+            match known.get(&job) {
+                Some(cancel) => cancel.cancel(),
+                // It ended at the same moment.
+                None => jobs.forget_cancel(&job).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one job to its end and writes that down. Fails when store or queue do.
+    async fn job(&self, jobs: &Jobs, id: &JobId, inbox: Inbox, cancel: CancellationToken) -> Result<()> {
+        let spec = match jobs.spec(id).await {
+            Ok(spec) => spec,
+            Err(e) => return self.unreadable(jobs, id, e).await,
+        };
+        if jobs.end(id).await?.is_some_and(|end| end.has_ended()) {
+            // Whoever ended it died before it could close the book.
+            return jobs.close(&jobs.status(id).await?).await;
+        }
+        let board = Board::new(Status::waiting(id, &spec.created), &self.id);
+        let outcome = tokio::select! {
+            outcome = self.perform(spec, board.observer(), inbox, cancel.clone()) => outcome?,
+            () = board.keep_written(jobs) => Err(Error::internal("the board ended")),
+        };
+        let mut status = board.now();
+        status.state = match &outcome {
+            Ok(()) => State::Done,
+            Err(_) if cancel.is_cancelled() => State::Cancelled,
+            Err(_) => State::Failed,
+        };
+        if let (State::Failed, Err(e)) = (status.state, &outcome) {
+            error!(job = %id, "failed: {}", e.chain());
+            status.error = Some((e.kind().exit_code(), e.chain()));
+        }
+        info!(job = %id, state = %status.state, "ended");
+        jobs.close(&status).await
+    }
+
+    async fn unreadable(&self, jobs: &Jobs, id: &JobId, e: Error) -> Result<()> {
+        let mut status = Status::waiting(id, "");
+        status.state = State::Failed;
+        status.error = Some((e.kind().exit_code(), e.chain()));
+        error!(job = %id, "cannot be read: {}", e.chain());
+        jobs.close(&status).await
+    }
+}
