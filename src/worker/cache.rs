@@ -4,11 +4,16 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::io::AsyncReadExt;
+
 use crate::error::{Context, Kind, Result};
 use crate::store::{Blob, LocalStore, Store};
 
 /// Least recently fetched files go when the cache holds more than this many bytes.
 const LIMIT: u64 = 4 << 30;
+
+/// Bytes that a healthy disk has room for.
+const PROBE: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -30,7 +35,9 @@ impl Cache {
         if !known {
             let local = LocalStore::create(&self.folder)?;
             let key = crate::store::Key::new(blob.sha256.clone())?;
-            let copy = local.put(&key, store.get(&blob.key).await?).await?;
+            // Whatever lies there now, no more is copied than was promised.
+            let body = store.get(&blob.key).await?.take(blob.size.saturating_add(1));
+            let copy = local.put(&key, Box::new(body)).await?;
             if let Err(e) = blob.check(copy.size, &copy.sha256) {
                 local.delete(&key).await?;
                 return Err(e);
@@ -38,6 +45,14 @@ impl Cache {
         }
         self.touch(blob);
         Ok(path)
+    }
+
+    /// Whether this machine's disk takes a file. Others may have room for what does not fit here.
+    pub(super) fn is_writable(&self) -> bool {
+        let probe = self.folder.join("probe");
+        let written = std::fs::write(&probe, vec![0; PROBE]).is_ok();
+        let removed = std::fs::remove_file(&probe).is_ok();
+        written && removed
     }
 
     fn touch(&self, blob: &Blob) {

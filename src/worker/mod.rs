@@ -24,15 +24,22 @@ use tracing::{debug, error, info, warn};
 use crate::config::StoreSettings;
 use crate::coordinator::JobSpec;
 use crate::error::{Context, Error, Kind, Result};
+use crate::jobs::Jobs;
 use crate::queue::{Delivery, Queue, Topic};
 use crate::store::{Blob, Key, Reader, Store};
-use crate::task::{Event, Report, Success, Task, VERSION, WorkerId};
+use crate::task::{Event, JobId, Report, Success, Task, VERSION, WorkerId};
 
 use cache::Cache;
 use thread::Thread;
 
 /// How often a running task says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How long a worker keeps away from tasks after its disk has failed it.
+const TROUBLE: Duration = Duration::from_secs(20);
+
+/// For how long a job that had not ended is taken to be running.
+const NEWS: Duration = Duration::from_secs(5);
 
 /// What a worker needs.
 #[derive(Debug, Clone)]
@@ -56,6 +63,8 @@ pub struct Worker {
     cache: Cache,
     thread: Thread,
     specs: BTreeMap<String, Arc<JobSpec>>,
+    /// Jobs that had not ended, and when that was asked.
+    running: BTreeMap<JobId, Instant>,
 }
 
 /// One try at a task: everything the work needs.
@@ -101,7 +110,7 @@ impl Worker {
     pub fn new(setup: Setup) -> Result<Self> {
         let cache = Cache::new(&setup.cache)?;
         let thread = Thread::start(&setup.id)?;
-        Ok(Self { setup, cache, thread, specs: BTreeMap::new() })
+        Ok(Self { setup, cache, thread, specs: BTreeMap::new(), running: BTreeMap::new() })
     }
 
     /// Works until `stop`. A task in progress then has `grace` to come to its end before it is handed back.
@@ -137,6 +146,10 @@ impl Worker {
                 return delivery.ack().await;
             }
         };
+        if self.has_ended(&task.job).await {
+            debug!(task = %task.id, "left out: its job has ended");
+            return delivery.ack().await;
+        }
         let attempt = format!("{}-{:08x}", self.setup.id, rand::rng().next_u32());
         let worker = self.setup.id.clone();
         let report = |report| Event {
@@ -173,6 +186,12 @@ impl Worker {
                 success.metrics.entry("images".into()).or_insert(images.load(Ordering::Relaxed) as f64);
                 Report::Done(success)
             }
+            Err(e) if e.kind() == Kind::Storage && self.setup.queue.durable() && !self.cache.is_writable() => {
+                error!(task = %task.id, "this machine's disk is in trouble, the task goes to another: {}", e.chain());
+                delivery.hand_back().await?;
+                tokio::time::sleep(TROUBLE).await;
+                return Ok(());
+            }
             Err(e) => Report::Failed { error: e.chain(), code: e.kind().exit_code() },
         };
         publish(&queue, &report(last)).await?;
@@ -190,6 +209,22 @@ impl Worker {
         let access = &self.setup.access;
         let attempt = Attempt { spec, model, store, access, cache: &self.cache, thread: &self.thread, images, prefix };
         compute::perform(&attempt, &task.work).await
+    }
+
+    /// Whether nobody waits for tasks of this job any more: it was cancelled, or failed.
+    async fn has_ended(&mut self, job: &JobId) -> bool {
+        self.running.retain(|_, asked| asked.elapsed() < NEWS);
+        if !self.setup.queue.durable() || self.running.contains_key(job) {
+            return false;
+        }
+        match Jobs::new(self.setup.store.clone()).end(job).await {
+            Ok(Some(_)) => true,
+            // In doubt the task is done, for nothing at worst.
+            Ok(None) | Err(_) => {
+                self.running.insert(job.clone(), Instant::now());
+                false
+            }
+        }
     }
 
     async fn spec(&mut self, blob: &Blob) -> Result<Arc<JobSpec>> {
