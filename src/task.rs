@@ -126,6 +126,8 @@ pub enum Work {
         /// The state of outer Nesterov.
         outer: Option<Blob>,
     },
+    /// Store an empty object and do nothing else: what is left is the cost of the cluster itself. Output `nothing`.
+    Nothing,
     /// Measure a model on a shard. Output `outcomes`: JSON `Outcomes`; `examples` and `images`: tars.
     Evaluate {
         /// The photos.

@@ -34,8 +34,11 @@ pub(super) struct SubmitArgs {
     #[command(flatten)]
     settings: SettingsArgs,
     /// The photos: a folder, tar or list, which are copied to the store, or s3://bucket/prefix of class folders.
-    #[arg(long, value_name = "PHOTOS")]
+    #[arg(long, value_name = "PHOTOS", required_unless_present = "rehearse", default_value = "")]
     data: String,
+    /// Instead of a real job, one of so many empty tasks: measures the cluster itself.
+    #[arg(long, value_name = "TASKS", conflicts_with = "data")]
+    rehearse: Option<u32>,
     /// The job's name. Default: job.name and a part made of its settings.
     #[arg(long)]
     name: Option<JobId>,
@@ -49,8 +52,11 @@ pub(super) fn run(args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()> {
     let end = cluster::block_on(async {
         let store = cluster::store(&settings).await?;
         let queue = cluster::queue(&settings).await?;
-        let photos = Photos::find(&args.data)?;
-        let weights = weights::starting(&settings)?.as_ref().map(model::checkpoint::write).transpose()?;
+        let photos = if args.rehearse.is_some() { Photos::None } else { Photos::find(&args.data)? };
+        let weights = match args.rehearse {
+            Some(_) => None,
+            None => weights::starting(&settings)?.as_ref().map(model::checkpoint::write).transpose()?,
+        };
         let spec = spec(&args, &settings, &photos, weights.as_deref())?;
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
@@ -78,6 +84,8 @@ pub(super) fn run(args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()> {
 
 /// Where the photos are now.
 enum Photos {
+    /// Nowhere: none are needed.
+    None,
     /// On a store that workers reach too.
     Remote(String),
     /// Here.
@@ -103,7 +111,7 @@ impl Photos {
 
     fn folder(&self) -> Option<PathBuf> {
         match self {
-            Self::Remote(_) => None,
+            Self::None | Self::Remote(_) => None,
             Self::Local(folder) => Some(folder.clone()),
             Self::Unpacked(folder) => Some(folder.path().join("photos")),
         }
@@ -128,13 +136,14 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, weights: Option
     let id: JobId = match &args.name {
         Some(name) => name.clone(),
         None => {
-            let identity = json!({ "settings": of_job, "data": args.data, "photos": digest, "weights": sha256 });
+            let identity = json!({ "settings": of_job, "data": args.data, "tasks": args.rehearse, "photos": digest, "weights": sha256 });
             let digest = hex::encode(Sha256::digest(identity.to_string()));
             format!("{}-{}", of_job.job.name, &digest[..8]).parse()?
         }
     };
     let prefix = JobSpec::prefix(&id);
     let source = match photos {
+        Photos::None => String::new(),
         Photos::Remote(url) => url.clone(),
         _ => format!("{}/{prefix}/photos", settings.store.url.trim_end_matches('/')),
     };
@@ -143,7 +152,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, weights: Option
     Ok(JobSpec {
         version: VERSION,
         id,
-        program: Program::Train,
+        program: args.rehearse.map_or(Program::Train, |tasks| Program::Rehearse { tasks }),
         settings: of_job,
         source,
         photos: digest,

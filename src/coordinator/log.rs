@@ -55,6 +55,15 @@ pub struct Page {
     pub published: Vec<String>,
 }
 
+/// A [`Page`] that holds everything, without copying it.
+#[derive(Debug, Serialize)]
+struct Snapshot<'a> {
+    version: u32,
+    done: Vec<&'a Done>,
+    failed: Vec<(&'a TaskId, &'a Failure)>,
+    published: &'a BTreeSet<String>,
+}
+
 impl Page {
     fn is_empty(&self) -> bool {
         self.done.is_empty() && self.failed.is_empty() && self.published.is_empty()
@@ -202,14 +211,12 @@ impl Log {
 
     async fn snapshot(&mut self) -> Result<()> {
         let key = self.folder.join(format!("{:08}.snapshot.json", self.next));
-        let flat = |(task, list): (&TaskId, &Vec<Failure>)| {
-            list.iter().map(|f| (task.clone(), f.clone())).collect::<Vec<_>>()
-        };
-        let page = Page {
+        let failures = self.memory.failed.iter().flat_map(|(task, list)| list.iter().map(move |f| (task, f)));
+        let page = Snapshot {
             version: VERSION,
-            done: self.memory.done.values().cloned().collect(),
-            failed: self.memory.failed.iter().flat_map(flat).collect(),
-            published: self.memory.published.iter().cloned().collect(),
+            done: self.memory.done.values().collect(),
+            failed: failures.collect(),
+            published: &self.memory.published,
         };
         self.store.put_json(&key, &page).await?;
         self.next += 1;

@@ -16,6 +16,10 @@ mod spec;
 mod stage;
 mod training;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
+
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -114,8 +118,12 @@ impl Coordinator {
     }
 
     async fn program(&self, job: &mut Job) -> Result<()> {
+        if let Program::Rehearse { tasks } = job.spec.program {
+            return results::write_rehearsal(job, program::rehearse(job, tasks).await?).await;
+        }
         let source = store::open(&job.spec.source, &self.access).await?;
         match job.spec.program {
+            Program::Rehearse { .. } => Ok(()),
             Program::Train => {
                 let trained = program::train(job, &*source).await?;
                 results::write(job, trained).await

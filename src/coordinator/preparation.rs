@@ -86,7 +86,7 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
     let s = &job.spec.settings;
     let plan = match job.spec.program {
         Program::Train => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
-        Program::Evaluate | Program::Augment => {
+        Program::Evaluate | Program::Augment | Program::Rehearse { .. } => {
             let classes = job.spec.model.as_ref().map(|m| m.classes.clone()).unwrap_or_default();
             plan::every_photo(inspected, &classes, &s.data)?
         }

@@ -1,5 +1,9 @@
 //! The programs: what a job does, from its photos to its results, in order.
 
+use std::time::Instant;
+
+use serde::Serialize;
+
 use crate::config::{Settings, Start};
 use crate::dataset::Split;
 use crate::error::{Error, Result};
@@ -8,7 +12,7 @@ use crate::model::{self, ModelSpec, Weights};
 use crate::outcome::Count;
 use crate::report::{Check, GuardEvent, Provenance, RoundRecord, RunRecord};
 use crate::store::{Blob, Store};
-use crate::task::Success;
+use crate::task::{Success, TaskId, Work};
 
 use super::measuring::{self, Measured};
 use super::preparation::{self, Prepared};
@@ -197,6 +201,24 @@ pub async fn augment(job: &mut Job, source: &dyn Store) -> Result<(Prepared, Vec
     let epsilon = job.spec.settings.evaluate.static_epsilon;
     let copies = measuring::static_copies(job, "copies", &checkpoint, &prepared.shards, epsilon).await?;
     Ok((prepared, copies))
+}
+
+/// What a cluster does with empty tasks.
+#[derive(Debug, Serialize)]
+pub struct Rehearsal {
+    tasks: u32,
+    /// From the first task published to the last one written down.
+    seconds: f64,
+    tasks_per_second: f64,
+}
+
+/// Empty tasks, all in one stage.
+pub async fn rehearse(job: &mut Job, tasks: u32) -> Result<Rehearsal> {
+    let began = Instant::now();
+    let all = (0..tasks).map(|number| (TaskId(format!("nothing-{number:07}")), Work::Nothing));
+    job.stage("rehearse", all.collect()).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Rehearsal { tasks, seconds, tasks_per_second: f64::from(tasks) / seconds })
 }
 
 /// The model that was submitted.

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::preparation::Prepared;
-use super::program::Trained;
+use super::program::{Rehearsal, Trained};
 use super::spec::JobSpec;
 use super::stage::Job;
 use super::training::output;
@@ -41,6 +41,12 @@ pub(super) async fn write(job: &Job, trained: Trained) -> Result<()> {
 /// The report of an evaluation.
 pub(super) async fn write_evaluation(job: &Job, record: &RunRecord) -> Result<()> {
     finish(job, record, &Report::new(record)?).await
+}
+
+/// The figures of a rehearsal.
+pub(super) async fn write_rehearsal(job: &Job, found: Rehearsal) -> Result<()> {
+    let text = serde_json::to_vec_pretty(&found).context(Kind::Internal, || "figures have no JSON form".into())?;
+    put(job, "rehearsal.json", text).await
 }
 
 async fn finish(job: &Job, record: &RunRecord, report: &Report) -> Result<()> {

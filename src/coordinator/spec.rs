@@ -41,6 +41,11 @@ pub enum Program {
     Evaluate,
     /// Makes an adversarial copy of every photo with `weights`.
     Augment,
+    /// Has empty tasks done, to measure a cluster.
+    Rehearse {
+        /// How many.
+        tasks: u32,
+    },
 }
 
 impl JobSpec {

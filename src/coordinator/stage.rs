@@ -22,6 +22,9 @@ use crate::task::{Event, Report, Success, Task, TaskId, VERSION, Work};
 /// How often the open tasks are looked through for silent and slow ones.
 const CHECK: Duration = Duration::from_secs(2);
 
+/// Tasks that are put into messages at once.
+const BATCH: usize = 1000;
+
 /// What the coordinator hears about a job. The message is acknowledged once what it says is written down.
 pub(super) enum Message {
     /// From a worker.
@@ -76,27 +79,14 @@ impl Job {
     /// resumable, since its program runs again from the start and passes through finished stages.
     pub async fn stage(&mut self, name: &str, tasks: Vec<(TaskId, Work)>) -> Result<Vec<Success>> {
         let mut open: BTreeMap<TaskId, Open> = BTreeMap::new();
-        for (id, work) in &tasks {
-            if self.log.get(id).is_none() {
-                let task = Task {
-                    version: VERSION,
-                    job: self.spec.id.clone(),
-                    id: id.clone(),
-                    spec: self.spec_blob.clone(),
-                    model: self.model.clone(),
-                    work: work.clone(),
-                };
-                let body =
-                    serde_json::to_vec(&task).context(Kind::Internal, || format!("task {id} has no JSON form"))?;
-                open.insert(id.clone(), Open::new(body.into()));
-            }
-        }
+        let fresh = tasks.iter().filter(|(id, _)| self.log.get(id).is_none());
+        open.extend(fresh.map(|(id, work)| (id.clone(), Open::new(work.clone()))));
         self.tell(Progress::Stage { name: name.to_string(), tasks: tasks.len(), done: tasks.len() - open.len() });
         // Their ids tell tasks apart, so a stage is named by its first one.
         let label = tasks.first().map(|(id, _)| id.to_string()).unwrap_or_default();
         let waiting = self.queue.durable() && self.log.published(&label);
         if !open.is_empty() && !waiting {
-            self.publish(open.values().map(|t| t.body.clone()).collect()).await?;
+            self.publish(&open, open.keys()).await?;
             self.log.append(Page { published: vec![label], ..Page::default() }).await?;
         }
         let mut watch = Watch { check: Instant::now() + CHECK, heard: Instant::now(), took: Vec::new() };
@@ -109,8 +99,29 @@ impl Job {
         tasks.iter().map(|(id, _)| known(id).ok_or_else(missing)).collect()
     }
 
-    async fn publish(&self, bodies: Vec<Bytes>) -> Result<()> {
-        self.queue.publish(Topic::Tasks(self.spec.settings.job.priority), bodies).await
+    /// Publishes those of the open tasks.
+    async fn publish(&self, open: &BTreeMap<TaskId, Open>, ids: impl Iterator<Item = &TaskId>) -> Result<()> {
+        let topic = Topic::Tasks(self.spec.settings.job.priority);
+        let mut ids = ids.filter_map(|id| Some((id, open.get(id)?))).peekable();
+        while ids.peek().is_some() {
+            let bodies = ids.by_ref().take(BATCH).map(|(id, task)| self.body(id, &task.work)).collect::<Result<_>>()?;
+            self.queue.publish(topic, bodies).await?;
+        }
+        Ok(())
+    }
+
+    /// The message that asks for a task.
+    fn body(&self, id: &TaskId, work: &Work) -> Result<Bytes> {
+        let task = Task {
+            version: VERSION,
+            job: self.spec.id.clone(),
+            id: id.clone(),
+            spec: self.spec_blob.clone(),
+            model: self.model.clone(),
+            work: work.clone(),
+        };
+        let body = serde_json::to_vec(&task).context(Kind::Internal, || format!("task {id} has no JSON form"))?;
+        Ok(body.into())
     }
 
     /// Takes all messages that have arrived, writes down what they say, then acknowledges them.
@@ -160,8 +171,7 @@ impl Job {
             self.gave_up = true;
             return Err(self.give_up(&id, open, &why, answered).await);
         }
-        let again = again.iter().filter_map(|id| open.get(id)).map(|t| t.body.clone()).collect();
-        self.publish(again).await?;
+        self.publish(open, again.iter()).await?;
         for delivery in answered {
             delivery.ack().await?;
         }
@@ -238,12 +248,12 @@ impl Job {
     async fn look_after(&self, open: &mut BTreeMap<TaskId, Open>, watch: &mut Watch) -> Result<()> {
         let now = Instant::now();
         let silence = Duration::from_secs(self.policy.silence);
-        let mut bodies = Vec::new();
+        let mut again: Vec<TaskId> = Vec::new();
         for (id, task) in open.iter_mut() {
             if task.heard.is_some_and(|h| now - h > silence) {
                 warn!(task = %id, "no sign of life for {} s; handed out again", self.policy.silence);
                 task.heard = Some(now);
-                bodies.push(task.body.clone());
+                again.push(id.clone());
             }
         }
         let quiet = now - watch.heard > silence;
@@ -252,20 +262,20 @@ impl Job {
             if quiet {
                 // Nothing waits and nobody reports: what was never started has been lost, with its broker say.
                 watch.heard = now;
-                bodies.extend(open.values().filter(|t| t.heard.is_none()).map(|t| t.body.clone()));
+                again.extend(open.iter().filter(|(_, t)| t.heard.is_none()).map(|(id, _)| id.clone()));
             } else {
                 let slow = watch.twice_the_median();
-                for task in open.values_mut().filter(|t| !t.copied) {
+                for (id, task) in open.iter_mut().filter(|(_, t)| !t.copied) {
                     if let (Some(slow), Some(started)) = (slow, task.started)
                         && now - started > slow
                     {
                         task.copied = true;
-                        bodies.push(task.body.clone());
+                        again.push(id.clone());
                     }
                 }
             }
         }
-        self.publish(bodies).await
+        self.publish(open, again.iter()).await
     }
 
     /// Puts a task among the dead letters and says why the job ends.
@@ -277,11 +287,13 @@ impl Job {
         answered: Vec<Box<dyn Delivery>>,
     ) -> Error {
         let failures = self.log.failures(id);
-        let (body, code) = open.get(id).map(|t| (t.body.clone(), t.code)).unwrap_or_default();
+        let code = open.get(id).map_or(0, |task| task.code);
         let attempts: Vec<&str> = failures.iter().map(|f| f.attempt.as_str()).collect();
         let tried = if attempts.is_empty() { String::new() } else { format!(" (attempts {})", attempts.join(", ")) };
         let buried = async {
-            self.queue.publish(Topic::Dead, vec![body]).await?;
+            if let Some(task) = open.get(id) {
+                self.queue.publish(Topic::Dead, vec![self.body(id, &task.work)?]).await?;
+            }
             for delivery in answered {
                 delivery.ack().await?;
             }
@@ -313,7 +325,7 @@ impl Watch {
 
 /// A task that is not done.
 struct Open {
-    body: Bytes,
+    work: Work,
     /// Images reported so far, by attempt.
     images: BTreeMap<String, u64>,
     /// When a worker first said that it had begun.
@@ -329,8 +341,8 @@ struct Open {
 }
 
 impl Open {
-    fn new(body: Bytes) -> Self {
-        Self { body, images: BTreeMap::new(), started: None, heard: None, copied: false, code: 0, hopeless: false }
+    fn new(work: Work) -> Self {
+        Self { work, images: BTreeMap::new(), started: None, heard: None, copied: false, code: 0, hopeless: false }
     }
 }
 

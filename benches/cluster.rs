@@ -1,0 +1,239 @@
+//! What a cluster costs, on a real broker and a real S3 server of its own:
+//! `cargo bench --bench cluster -- overhead scaling tasks latency scale`. Without arguments: all but `scale`.
+//! Figures of one machine, processes beside each other on its cores; ratios say more than times.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+#[path = "../tests/servers/mod.rs"]
+#[allow(dead_code)]
+mod servers;
+
+use servers::rabbitmq::RabbitMq;
+use servers::seaweedfs::SeaweedFs;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wants = |name: &str| wanted.iter().any(|w| w == name) || wanted.is_empty() && name != "scale";
+    let bench = Bench::start();
+    if wants("overhead") {
+        bench.overhead();
+    }
+    if wants("scaling") {
+        bench.scaling();
+    }
+    if wants("latency") {
+        bench.latency();
+    }
+    if wants("tasks") {
+        bench.tasks();
+    }
+    if wants("scale") {
+        bench.scale();
+    }
+}
+
+struct Bench {
+    broker: RabbitMq,
+    s3: SeaweedFs,
+    folder: tempfile::TempDir,
+    photos: PathBuf,
+}
+
+/// A process that ends with its value.
+struct Process(Child);
+
+impl Process {
+    /// The most memory it ever had, MiB.
+    fn peak(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
+        let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("0 0 kB");
+        line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    }
+
+    /// Seconds of processor time so far.
+    fn processor_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
+        let after = stat.rsplit(')').next().unwrap_or_default().to_string();
+        let ticks: f64 = after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
+        ticks / 100.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The job that is timed: real training of the small network.
+const JOB: &[&str] = &[
+    "model.architecture=hardy_small",
+    "model.weights=none",
+    "model.input_size=64",
+    "baseline.rounds=2",
+    "train.rounds=4",
+    "guard.enabled=false",
+    "evaluate.attacks=[\"fgsm\", \"pgd5\"]",
+    "evaluate.epsilons=[\"4/255\"]",
+];
+
+impl Bench {
+    fn start() -> Self {
+        let s3 = SeaweedFs::start();
+        s3.bucket("hardy");
+        let folder = tempfile::tempdir().unwrap();
+        let photos = folder.path().join("photos");
+        let bench = Self { broker: RabbitMq::start(), s3, folder, photos };
+        let photos = bench.photos.to_str().unwrap();
+        bench.ok(&["dataset", "synth", "--out", photos, "--per-class", "120", "--size", "96", "-q"]);
+        bench
+    }
+
+    fn hardy(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hardy"));
+        command.args(arguments).envs(self.s3.credentials());
+        command.env("HARDY_QUEUE__URL", self.broker.url()).env("HARDY_STORE__URL", "s3://hardy/bench");
+        command.env("HARDY_STORE__ENDPOINT", self.s3.endpoint()).stdout(Stdio::null());
+        command
+    }
+
+    fn ok(&self, arguments: &[&str]) {
+        let output = self.hardy(arguments).output().unwrap();
+        assert!(output.status.success(), "hardy {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Process {
+        Process(self.hardy(arguments).arg("-q").stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Coordinator and workers that have shown that they work.
+    fn cluster(&self, workers: &[&str]) -> Vec<Process> {
+        let mut processes = vec![self.spawn(&["coordinator"])];
+        processes.extend(workers.iter().map(|threads| self.spawn(&["worker", "--workers", threads])));
+        self.ok(&["submit", "--rehearse", "20", "--wait", "-q", "--name", &unique("warm-up")]);
+        processes
+    }
+
+    fn arguments<'a>(&'a self, first: &[&'a str]) -> Vec<&'a str> {
+        let mut arguments = first.to_vec();
+        arguments.extend(["-q", "--data", self.photos.to_str().unwrap()]);
+        arguments.extend(JOB.iter().flat_map(|setting| ["--set", setting]));
+        arguments
+    }
+
+    fn alone(&self) -> f64 {
+        let out = self.folder.path().join(unique("alone"));
+        let began = Instant::now();
+        self.ok(&self.arguments(&["run", "--workers", "1", "--out", out.to_str().unwrap()]));
+        began.elapsed().as_secs_f64()
+    }
+
+    fn on_cluster(&self) -> f64 {
+        let (name, out) = (unique("job"), self.folder.path().join(unique("fetched")));
+        let began = Instant::now();
+        self.ok(&self.arguments(&["submit", "--wait", "--name", &name]));
+        self.ok(&["fetch", &name, "--out", out.to_str().unwrap()]);
+        began.elapsed().as_secs_f64()
+    }
+
+    /// A job over broker and S3 with one worker against `hardy run`, interleaved.
+    fn overhead(&self) {
+        let _cluster = self.cluster(&["1"]);
+        let mut ratios: Vec<f64> = (0..5)
+            .map(|_| {
+                let (alone, cluster) = (self.alone(), self.on_cluster());
+                println!("overhead: hardy run {alone:.1} s, cluster {cluster:.1} s, ratio {:.3}", cluster / alone);
+                cluster / alone
+            })
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        println!("overhead: median ratio {:.3} (lowest {:.3}, highest {:.3}, n = 5)", ratios[2], ratios[0], ratios[4]);
+    }
+
+    /// Two workers of one thread against one.
+    fn scaling(&self) {
+        let mut ratios = Vec::new();
+        for _ in 0..3 {
+            let one = {
+                let _cluster = self.cluster(&["1"]);
+                self.on_cluster()
+            };
+            let two = {
+                let _cluster = self.cluster(&["1", "1"]);
+                self.on_cluster()
+            };
+            println!("scaling: one worker {one:.1} s, two {two:.1} s, ratio {:.2}", one / two);
+            ratios.push(one / two);
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("scaling: median ratio {:.2}", ratios[1]);
+    }
+
+    /// From `hardy submit` to its first task being started and done.
+    fn latency(&self) {
+        let _cluster = self.cluster(&["1"]);
+        let mut seconds: Vec<f64> = (0..5)
+            .map(|_| {
+                let began = Instant::now();
+                self.ok(&["submit", "--rehearse", "1", "--wait", "-q", "--name", &unique("one")]);
+                began.elapsed().as_secs_f64()
+            })
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        println!("latency: submit --wait of one empty task, start of the program to its end: median {:.2} s", seconds[2]);
+    }
+
+    /// Empty tasks per second with one consumer.
+    fn tasks(&self) {
+        let _cluster = self.cluster(&["1"]);
+        for _ in 0..3 {
+            println!("tasks: hardy, 1 consumer: {:.0} tasks/s", self.rehearse(5_000));
+        }
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+        let python = std::env::var("HARDY_PEERS_PYTHON").unwrap_or_else(|_| "python3".into());
+        for _ in 0..3 {
+            let mut celery = Command::new(&python);
+            celery.current_dir(&folder).args(["celery_tasks.py", &self.broker.url(), "2000"]);
+            let output = celery.stderr(Stdio::null()).output().unwrap();
+            print!("tasks: {}", String::from_utf8_lossy(&output.stdout));
+        }
+    }
+
+    /// A thousand consumers; the coordinator's memory and time per task for 10,000 and 100,000 tasks.
+    fn scale(&self) {
+        let mut per_task = Vec::new();
+        for tasks in [10_000, 100_000] {
+            let cluster = self.cluster(&["1000"]);
+            let before = cluster[0].processor_seconds();
+            let rate = self.rehearse(tasks);
+            let cost = (cluster[0].processor_seconds() - before) * 1e6 / f64::from(tasks);
+            per_task.push(cost);
+            println!(
+                "scale: {tasks} tasks, 1,000 consumers: {rate:.0} tasks/s, coordinator {cost:.0} µs of processor a task, \
+                 {:.0} MiB at most",
+                cluster[0].peak()
+            );
+        }
+        println!("scale: cost per task, 100,000 against 10,000: {:.2}", per_task[1] / per_task[0]);
+    }
+
+    /// Tasks per second of a job of empty tasks, as its coordinator measured it.
+    fn rehearse(&self, tasks: u32) -> f64 {
+        let (name, out) = (unique("rehearsal"), self.folder.path().join(unique("figures")));
+        self.ok(&["submit", "--rehearse", &tasks.to_string(), "--wait", "-q", "--name", &name]);
+        self.ok(&["fetch", &name, "--out", out.to_str().unwrap()]);
+        let figures: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(out.join("rehearsal.json")).unwrap()).unwrap();
+        figures["tasks_per_second"].as_f64().unwrap()
+    }
+}
+
+fn unique(name: &str) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    format!("{name}-{:x}", now.as_nanos())
+}
