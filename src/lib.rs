@@ -38,3 +38,9 @@ pub mod store;
 pub mod task;
 pub mod train;
 pub mod worker;
+
+/// Real servers for the tests that need one; the tests of the program share them.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+#[path = "../tests/servers/mod.rs"]
+mod servers;

@@ -1,7 +1,9 @@
 //! The object store: bytes under keys. The trait is the seam between the job and where its objects lie.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,9 +19,17 @@ use crate::error::{Context, Error, Kind, Result};
 mod contract;
 mod key;
 mod local;
+pub mod s3;
 
 pub use key::Key;
 pub use local::LocalStore;
+pub use s3::S3Store;
+
+/// How long a worker or a coordinator goes on trying while the store is out of reach.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long a command does, at which a person waits.
+pub const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The body of an object, read as a stream.
 pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -116,15 +126,59 @@ impl Blob {
 /// Opens the store that `url` names, a folder or `s3://bucket/prefix`, with the endpoint and region of
 /// `access`. It must exist; nothing is created.
 pub async fn open(url: &str, access: &StoreSettings) -> Result<Arc<dyn Store>> {
-    open_within(url, access, std::time::Duration::MAX).await
+    open_within(url, access, PATIENCE).await
 }
 
-/// The same with less patience.
-pub async fn open_within(url: &str, _: &StoreSettings, _: std::time::Duration) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(LocalStore::open(std::path::Path::new(url))?))
+/// Like [`open`], with a store that goes on trying for `patience` while it is out of reach.
+pub async fn open_within(url: &str, access: &StoreSettings, patience: Duration) -> Result<Arc<dyn Store>> {
+    match in_s3(url)? {
+        true => Ok(Arc::new(S3Store::open(url, access, patience).await?)),
+        false => Ok(Arc::new(LocalStore::open(Path::new(url))?)),
+    }
 }
 
-/// Opens a store for writing; a folder is created if need be.
-pub async fn create(url: &str, _: &StoreSettings) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(LocalStore::create(std::path::Path::new(url))?))
+/// Opens the store that `url` names for writing. A folder is created if need be, a bucket must exist.
+pub async fn create(url: &str, access: &StoreSettings) -> Result<Arc<dyn Store>> {
+    create_within(url, access, PATIENCE).await
+}
+
+/// Like [`create`], with a store that goes on trying for `patience` while it is out of reach.
+pub async fn create_within(url: &str, access: &StoreSettings, patience: Duration) -> Result<Arc<dyn Store>> {
+    match in_s3(url)? {
+        true => Ok(Arc::new(S3Store::open(url, access, patience).await?)),
+        false => Ok(Arc::new(LocalStore::create(Path::new(url))?)),
+    }
+}
+
+/// Whether `url` names a place in S3 and not a folder.
+fn in_s3(url: &str) -> Result<bool> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    match scheme {
+        Some("s3") => Ok(true),
+        None if url.is_empty() => Err(Error::usage("store.url is empty: it takes a folder or s3://bucket/prefix")),
+        None if url.starts_with("s3:") => {
+            Err(Error::usage(format!("'{}' is no store.url: it must look like s3://bucket/prefix", url.escape_debug())))
+        }
+        // The rest may hold a password.
+        Some(other) if other.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => Err(Error::usage(
+            format!("store.url takes a folder or s3://bucket/prefix, not {}://", other.escape_debug()),
+        )),
+        _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn refuses_urls_that_are_no_place() {
+        let access = StoreSettings { url: "".into(), endpoint: "".into(), region: "".into(), path_style: true };
+        for url in ["", "gs://bucket/x", "S3://bucket", "https://me:secret@host/bucket", "s3:bucket", "s3://"] {
+            for error in [open(url, &access).await.unwrap_err(), create(url, &access).await.unwrap_err()] {
+                assert_eq!(error.kind(), Kind::Usage, "{url}");
+                assert!(error.chain().contains("store.url") && !error.chain().contains("secret"), "{error:?}");
+            }
+        }
+    }
 }
