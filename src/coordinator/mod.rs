@@ -119,7 +119,8 @@ impl Coordinator {
 
     async fn program(&self, job: &mut Job) -> Result<()> {
         if let Program::Rehearse { tasks } = job.spec.program {
-            return results::write_rehearsal(job, program::rehearse(job, tasks).await?).await;
+            let found = program::rehearse(job, tasks).await?;
+            return results::write_rehearsal(job, found).await;
         }
         let source = store::open(&job.spec.source, &self.access).await?;
         match job.spec.program {
