@@ -3,20 +3,23 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::QueueSettings;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod contract;
 mod memory;
+mod rabbitmq;
 
 pub use memory::MemoryQueue;
+pub use rabbitmq::RabbitQueue;
 
 /// Which tasks go first. Classes of tasks that wait together, not numbers: within one, first come, first served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,7 +72,7 @@ pub trait Queue: Send + Sync + Debug {
         true
     }
 
-    /// How many messages wait or are being worked on.
+    /// How many messages wait; those delivered and not answered do not count.
     async fn backlog(&self, topic: Topic) -> Result<u64>;
 }
 
@@ -108,7 +111,8 @@ pub trait Delivery: Send {
     async fn hand_back(self: Box<Self>) -> Result<()>;
 }
 
-/// Connects to the broker that `settings` name.
-pub async fn connect(settings: &QueueSettings, _patience: Option<std::time::Duration>) -> Result<Arc<dyn Queue>> {
-    Err(Error::usage(format!("queue.url = {} names no broker", settings.prefix)))
+/// Connects to the broker that `settings` name. With `patience`, gives up after so long without an answer;
+/// without, tries for ever.
+pub async fn connect(settings: &QueueSettings, patience: Option<Duration>) -> Result<Arc<dyn Queue>> {
+    Ok(Arc::new(RabbitQueue::connect(settings, patience).await?))
 }

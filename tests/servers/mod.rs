@@ -1,4 +1,6 @@
-//! Real servers for tests, each ended by its value.
+//! Real servers for the tests: each on free ports, in a temporary folder, gone when dropped.
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod proxy;
+pub mod rabbitmq;
 pub mod seaweedfs;
