@@ -57,7 +57,8 @@ async fn reads_on(s3: &S3Store, proxy: &Proxy) {
     proxy.set(Mode::Cut(1_000_000));
     let before = proxy.accepted();
     assert!(store.get_blob(&blob).await.unwrap() == bytes);
-    assert!(proxy.accepted() - before >= 16);
+    // The first bodies come over connections that were open before.
+    assert!(proxy.accepted() - before >= 10);
     proxy.set(Mode::Pass);
 
     eprintln!("a body that stalls");
