@@ -66,7 +66,8 @@ impl AsyncRead for Broken {
             return Poll::Ready(Err(std::io::Error::other("the cable was pulled")));
         }
         self.0 -= 1;
-        buf.put_slice(&[7; 512]);
+        let n = buf.remaining().min(512);
+        buf.put_slice(&[7; 512][..n]);
         Poll::Ready(Ok(()))
     }
 }

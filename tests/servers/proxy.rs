@@ -2,9 +2,11 @@
 //! how it behaves can be changed at any time.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
@@ -105,48 +107,55 @@ async fn serve(mut client: TcpStream, server: SocketAddr, mut modes: watch::Rece
     }
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let _ = (server.set_nodelay(true), client.set_nodelay(true));
-    let (mut up, mut down) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-    let mut mode = mode;
+    let current = Mutex::new(mode);
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let silent = tokio::select! {
+        biased;
+        silent = broken(&mut modes, &current) => silent,
+        _ = tokio::io::copy(&mut from_client, &mut to_server) => false,
+        _ = down(&mut from_server, &mut to_client, &current) => false,
+    };
+    if silent {
+        std::future::pending().await
+    }
+}
+
+/// Follows the mode until it is one that no open connection survives; says whether it falls silent.
+async fn broken(modes: &mut watch::Receiver<Mode>, current: &Mutex<Mode>) -> bool {
+    while modes.changed().await.is_ok() {
+        let mode = *modes.borrow_and_update();
+        match mode {
+            Mode::Refuse | Mode::Answer(_) => return false,
+            Mode::Silent => return true,
+            Mode::Pass | Mode::Cut(_) | Mode::Delay(_) => *current.lock().unwrap() = mode,
+        }
+    }
+    false
+}
+
+/// Forwards what the server sends, as the mode has it.
+async fn down(server: &mut ReadHalf<'_>, client: &mut WriteHalf<'_>, current: &Mutex<Mode>) -> std::io::Result<()> {
+    let mut bytes = vec![0; 64 << 10];
     loop {
-        tokio::select! {
-            biased;
-            changed = modes.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                mode = *modes.borrow_and_update();
-                match mode {
-                    Mode::Refuse | Mode::Answer(_) => return,
-                    Mode::Silent => return std::future::pending().await,
-                    _ => {}
-                }
+        let mut n = server.read(&mut bytes).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        let mode = *current.lock().unwrap();
+        match mode {
+            Mode::Delay(time) => sleep(time).await,
+            Mode::Cut(left) => {
+                n = n.min(left);
+                *current.lock().unwrap() = Mode::Cut(left - n);
             }
-            read = client.read(&mut up) => match read {
-                Ok(n) if n > 0 && server.write_all(&up[..n]).await.is_ok() => {}
-                _ => return,
-            },
-            read = server.read(&mut down) => {
-                let mut n = match read {
-                    Ok(n) if n > 0 => n,
-                    _ => return,
-                };
-                match &mut mode {
-                    Mode::Delay(time) => sleep(*time).await,
-                    Mode::Cut(left) => {
-                        n = n.min(*left);
-                        *left -= n;
-                    }
-                    _ => {}
-                }
-                if client.write_all(&down[..n]).await.is_err() {
-                    return;
-                }
-                if mode == Mode::Cut(0) {
-                    // Without a pause the reset overtakes what was just written.
-                    sleep(Duration::from_millis(20)).await;
-                    return;
-                }
-            }
+            _ => {}
+        }
+        client.write_all(&bytes[..n]).await?;
+        if *current.lock().unwrap() == Mode::Cut(0) {
+            // Without a pause the reset overtakes what was just written.
+            sleep(Duration::from_millis(20)).await;
+            return Ok(());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Listings: pages, fetched as they are read.
+//! Listings: page after page.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,19 @@ use super::{Inner, S3Store};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::{Entry, Key};
 
+/// S3 lists in the order of the keys, but servers that keep objects as files do not: `a/1` comes before
+/// `a.txt` there. So the whole listing is fetched, and put in order where it is not.
 pub(super) fn list(store: &S3Store, prefix: Option<&Key>) -> BoxStream<'static, Result<Entry>> {
+    let all = listed(store, prefix).try_collect::<Vec<_>>();
+    let ordered = async {
+        let mut all = all.await?;
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(stream::iter(all).map(Ok))
+    };
+    stream::once(ordered).try_flatten().boxed()
+}
+
+fn listed(store: &S3Store, prefix: Option<&Key>) -> BoxStream<'static, Result<Entry>> {
     let location = &store.inner.location;
     let Some(prefix) = prefix else { return pages(store.clone(), location.root()) };
     // What begins with `job` may be `jobs`, in any number: ask for `job` itself, then for what begins with `job/`.

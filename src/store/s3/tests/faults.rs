@@ -6,8 +6,8 @@ use super::*;
 use crate::servers::proxy::{Mode, Proxy};
 
 /// Runs every operation once.
-async fn everything(store: &dyn Store, name: &str) {
-    let blob = store.put_bytes(&key(name), noise(9 * MIB)).await.unwrap();
+async fn everything(store: &dyn Store, name: &str, bytes: Vec<u8>) {
+    let blob = store.put_bytes(&key(name), bytes).await.unwrap();
     store.get_blob(&blob).await.unwrap();
     assert_eq!(names(store).await, [name]);
     store.delete(&key(name)).await.unwrap();
@@ -24,6 +24,7 @@ async fn rides_out_trouble() {
 
     for mode in [Mode::Answer(500), Mode::Answer(503), Mode::Refuse] {
         eprintln!("{mode:?}");
+        let bytes = noise(9 * MIB);
         proxy.set(mode);
         let before = proxy.accepted();
         let healing = proxy.clone();
@@ -31,15 +32,15 @@ async fn rides_out_trouble() {
             tokio::time::sleep(Duration::from_secs(3)).await;
             healing.set(Mode::Pass);
         });
-        everything(dyn_store, "x").await;
+        everything(dyn_store, "x", bytes).await;
         heal.await.unwrap();
         let attempts = proxy.accepted() - before;
-        assert!((3..60).contains(&attempts), "{attempts} connections");
+        assert!((3..100).contains(&attempts), "{attempts} connections");
     }
 
     eprintln!("slow");
     proxy.set(Mode::Delay(Duration::from_millis(30)));
-    everything(dyn_store, "slow").await;
+    everything(dyn_store, "slow", noise(9 * MIB)).await;
     proxy.set(Mode::Pass);
 
     reads_on(&s3, &proxy).await;
@@ -56,7 +57,8 @@ async fn reads_on(s3: &S3Store, proxy: &Proxy) {
     proxy.set(Mode::Cut(1_000_000));
     let before = proxy.accepted();
     assert!(store.get_blob(&blob).await.unwrap() == bytes);
-    assert!(proxy.accepted() - before >= 16);
+    // The first bodies come over connections that were open before.
+    assert!(proxy.accepted() - before >= 10);
     proxy.set(Mode::Pass);
 
     eprintln!("a body that stalls");
@@ -84,7 +86,9 @@ async fn reads_on(s3: &S3Store, proxy: &Proxy) {
 
     eprintln!("an upload interrupted");
     let (s3, store) = (s3.clone(), store);
-    let upload = tokio::spawn(async move { (&s3 as &dyn Store).put_bytes(&key("up"), noise(40 * MIB)).await });
+    let bytes = noise(40 * MIB);
+    let sent = bytes.clone();
+    let upload = tokio::spawn(async move { (&s3 as &dyn Store).put_bytes(&key("up"), sent).await });
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         proxy.set(Mode::Refuse);
@@ -92,7 +96,7 @@ async fn reads_on(s3: &S3Store, proxy: &Proxy) {
         proxy.set(Mode::Pass);
     }
     let blob = upload.await.unwrap().unwrap();
-    assert!(store.get_blob(&blob).await.unwrap() == noise(40 * MIB));
+    assert!(store.get_blob(&blob).await.unwrap() == bytes);
 }
 
 async fn gives_up(server: &SeaweedFs, proxy: &Proxy) {
