@@ -34,3 +34,7 @@ pub mod store;
 pub mod task;
 pub mod train;
 pub mod worker;
+
+#[cfg(test)]
+#[path = "../tests/servers/mod.rs"]
+mod servers;

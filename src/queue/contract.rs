@@ -134,6 +134,7 @@ async fn leaves_tasks_to_idle_consumers(queue: Arc<dyn Queue>) {
 async fn delivers_several_events_before_an_answer(queue: Arc<dyn Queue>) {
     let bodies = (0..50u32).map(|n| Bytes::from(n.to_string())).collect();
     queue.publish(Topic::Events, bodies).await.unwrap();
+    assert_eq!(queue.backlog(Topic::Events).await.unwrap(), 50);
     let mut consumer = queue.consume(&[Topic::Events], 64).await.unwrap();
     let mut open = Vec::new();
     for number in 0..50u32 {
@@ -141,9 +142,40 @@ async fn delivers_several_events_before_an_answer(queue: Arc<dyn Queue>) {
         assert_eq!(delivery.body().as_ref(), number.to_string().as_bytes());
         open.push(delivery);
     }
-    assert_eq!(queue.backlog(Topic::Events).await.unwrap(), 50);
+    assert_eq!(queue.backlog(Topic::Events).await.unwrap(), 0);
     for delivery in open {
         delivery.ack().await.unwrap();
+    }
+}
+
+/// Whoever waits for a message may stop at any moment, in a select say.
+async fn loses_nothing_when_nobody_waits_any_longer(queue: Arc<dyn Queue>) {
+    for topics in [&Topic::TASKS[..], &[TASKS]] {
+        let mut consumer = queue.consume(topics, 1).await.unwrap();
+        let publishing = tokio::spawn({
+            let queue = queue.clone();
+            async move {
+                for number in 0..20u32 {
+                    queue.publish(TASKS, vec![Bytes::from(number.to_string())]).await.unwrap();
+                }
+            }
+        });
+        let mut seen = Vec::new();
+        let started = std::time::Instant::now();
+        for turn in 0u64.. {
+            assert!(started.elapsed() < PATIENCE, "lost some: {seen:?}");
+            if let Ok(delivery) = timeout(Duration::from_millis(turn % 4), consumer.next()).await {
+                let delivery = delivery.unwrap();
+                seen.push(String::from_utf8(delivery.body().to_vec()).unwrap().parse::<u32>().unwrap());
+                delivery.ack().await.unwrap();
+            }
+            if seen.len() == 20 {
+                break;
+            }
+        }
+        publishing.await.unwrap();
+        seen.sort();
+        assert_eq!(seen, (0..20).collect::<Vec<_>>());
     }
 }
 
@@ -159,33 +191,45 @@ async fn has_one_leader_at_a_time(queue: Arc<dyn Queue>) {
     timeout(PATIENCE, waiting).await.expect("the next one leads").unwrap().unwrap();
 }
 
-macro_rules! suite {
-    ($name:ident, $make:expr, [$($case:ident),* $(,)?]) => {
-        mod $name {
-            use super::*;
-            $(#[tokio::test] async fn $case() { super::$case($make).await; })*
-        }
-    };
-}
-
-macro_rules! contract {
-    ($name:ident, $make:expr) => {
-        suite!(
-            $name,
-            $make,
-            [
-                delivers_once_when_acknowledged,
-                redelivers_what_is_dropped_or_handed_back,
-                buries_what_is_never_answered,
-                shares_work_between_consumers,
-                keeps_topics_apart,
-                delivers_urgent_tasks_first,
-                leaves_tasks_to_idle_consumers,
-                delivers_several_events_before_an_answer,
-                has_one_leader_at_a_time,
-            ]
+/// Hands the list of all cases to `$each`.
+macro_rules! cases {
+    ($each:ident) => {
+        $each!(
+            delivers_once_when_acknowledged,
+            redelivers_what_is_dropped_or_handed_back,
+            buries_what_is_never_answered,
+            shares_work_between_consumers,
+            keeps_topics_apart,
+            delivers_urgent_tasks_first,
+            leaves_tasks_to_idle_consumers,
+            delivers_several_events_before_an_answer,
+            has_one_leader_at_a_time,
+            loses_nothing_when_nobody_waits_any_longer,
         );
     };
 }
 
-contract!(memory, Arc::new(MemoryQueue::new(LIMIT)));
+macro_rules! in_memory {
+    ($($case:ident),* $(,)?) => {
+        mod memory {
+            use super::*;
+            $(#[tokio::test] async fn $case() { super::$case(Arc::new(MemoryQueue::new(LIMIT))).await; })*
+        }
+    };
+}
+
+macro_rules! one_after_another {
+    ($($case:ident),* $(,)?) => {
+        /// The whole suite in one test, for a broker that takes long to start. `make` gets the case's name
+        /// and the delivery limit.
+        pub(super) async fn everything(make: impl AsyncFn(&str, u32) -> Arc<dyn Queue>) {
+            $(
+                eprintln!("{}", stringify!($case));
+                $case(make(stringify!($case), LIMIT).await).await;
+            )*
+        }
+    };
+}
+
+cases!(in_memory);
+cases!(one_after_another);

@@ -21,8 +21,6 @@ pub struct MemoryQueue {
 #[derive(Debug, Default)]
 struct Topics {
     waiting: Mutex<HashMap<Topic, VecDeque<Message>>>,
-    /// Delivered and not answered.
-    open: Mutex<HashMap<Topic, u64>>,
     arrived: Notify,
 }
 
@@ -42,12 +40,6 @@ impl MemoryQueue {
 impl Topics {
     fn lock(&self) -> MutexGuard<'_, HashMap<Topic, VecDeque<Message>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self, topic: Topic, delivered: bool) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(topic).or_default();
-        *count = if delivered { *count + 1 } else { count.saturating_sub(1) };
     }
 
     fn push(&self, topic: Topic, message: Message, front: bool) {
@@ -82,8 +74,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn backlog(&self, topic: Topic) -> Result<u64> {
-        let open = self.topics.open.lock().unwrap_or_else(PoisonError::into_inner).get(&topic).copied();
-        Ok(self.topics.lock().get(&topic).map_or(0, |l| l.len() as u64) + open.unwrap_or(0))
+        Ok(self.topics.lock().get(&topic).map_or(0, |l| l.len() as u64))
     }
 }
 
@@ -119,7 +110,6 @@ impl Consumer for MemoryConsumer {
                 self.topics.iter().find_map(|&t| Some((t, waiting.get_mut(&t)?.pop_front()?)))
             };
             if let Some((topic, message)) = found {
-                self.queue.topics.count(topic, true);
                 let queue = self.queue.clone();
                 return Ok(Box::new(MemoryDelivery { queue, topic, message: Some(message), _permit: permit }));
             }
@@ -152,7 +142,6 @@ impl Delivery for MemoryDelivery {
 
     async fn ack(mut self: Box<Self>) -> Result<()> {
         self.message = None;
-        self.queue.topics.count(self.topic, false);
         Ok(())
     }
 
@@ -166,7 +155,6 @@ impl Drop for MemoryDelivery {
     fn drop(&mut self) {
         let Some(mut message) = self.message.take() else { return };
         message.delivered += 1;
-        self.queue.topics.count(self.topic, false);
         let given_up = message.delivered >= self.queue.delivery_limit && matches!(self.topic, Topic::Tasks(_));
         self.queue.topics.push(if given_up { Topic::Undelivered } else { self.topic }, message, !given_up);
     }

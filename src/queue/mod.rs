@@ -13,8 +13,10 @@ use crate::error::Result;
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod contract;
 mod memory;
+mod rabbitmq;
 
 pub use memory::MemoryQueue;
+pub use rabbitmq::RabbitQueue;
 
 /// Which tasks go first. Classes of tasks that wait together, not numbers: within one, first come, first served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,7 +64,7 @@ pub trait Queue: Send + Sync + Debug {
     /// or lost.
     async fn lead(&self) -> Result<Box<dyn Lead>>;
 
-    /// How many messages wait or are being worked on.
+    /// How many messages wait; those delivered and not answered do not count.
     async fn backlog(&self, topic: Topic) -> Result<u64>;
 }
 

@@ -1,0 +1,88 @@
+//! A consumer of one queue: the broker sends, up to a number of unanswered messages.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicCancelOptions, BasicNackOptions, BasicQosOptions};
+
+use super::connection::{Line, Link};
+use super::delivery::RabbitDelivery;
+use super::fault::{Fault, Trial};
+use crate::error::{Error, Result};
+use crate::queue::{Consumer, Delivery, Topic};
+
+pub(super) struct PushConsumer {
+    link: Arc<Link>,
+    topic: Topic,
+    queue: String,
+    unanswered: u16,
+    subscription: Option<Subscription>,
+}
+
+struct Subscription {
+    line: Arc<Line>,
+    messages: lapin::Consumer,
+}
+
+impl PushConsumer {
+    pub fn new(link: Arc<Link>, topic: Topic, queue: String, unanswered: u16) -> Self {
+        Self { link, topic, queue, unanswered: unanswered.max(1), subscription: None }
+    }
+
+    async fn attempt(&mut self) -> Result<RabbitDelivery, Fault> {
+        let subscription = match &mut self.subscription {
+            Some(subscription) => subscription,
+            none => {
+                let line = self.link.line().await?;
+                line.channel().basic_qos(self.unanswered, BasicQosOptions::default()).await?;
+                let messages = line.consume(&self.queue).await?;
+                none.insert(Subscription { line: Arc::new(line), messages })
+            }
+        };
+        match subscription.messages.next().await {
+            Some(Ok(delivery)) => Ok(RabbitDelivery::new(delivery, self.topic, subscription.line.clone(), None)),
+            Some(Err(error)) => Err(error.into()),
+            // The broker ended it: the queue was deleted, or an answer took too long.
+            None => Err(Fault::Passing(Error::queue("the broker cancelled a consumer"))),
+        }
+    }
+}
+
+#[async_trait]
+impl Consumer for PushConsumer {
+    async fn next(&mut self) -> Result<Box<dyn Delivery>> {
+        let mut trial: Option<Trial> = None;
+        loop {
+            match self.attempt().await {
+                Ok(delivery) => return Ok(Box::new(delivery)),
+                Err(fault) => {
+                    self.subscription = None;
+                    self.link.again(trial.get_or_insert_with(|| self.link.trial()), fault).await?;
+                }
+            }
+        }
+    }
+}
+
+/// What was sent ahead goes back at once, even while earlier messages are still being worked on.
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if !self.line.connected() {
+            return;
+        }
+        let (line, mut messages) = (self.line.clone(), self.messages.clone());
+        let runtime = line.runtime().clone();
+        let mut tidying = Box::pin(async move {
+            if line.channel().basic_cancel(messages.tag(), BasicCancelOptions::default()).await.is_err() {
+                return;
+            }
+            while let Some(Ok(delivery)) = messages.next().await {
+                let _ = delivery.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await;
+            }
+        });
+        // The first poll sends the cancellation, so that a message handed back next does not return here.
+        let _ = (&mut tidying).now_or_never();
+        runtime.spawn(tidying);
+    }
+}
