@@ -34,9 +34,11 @@ need c++ g++
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
 
-# What the tests need: a browser, and Python packages that read what Hardy writes.
+# What the tests need: a browser, a broker, and Python packages that read what Hardy writes.
 tests() {
   need chromium chromium
+  need openssl openssl
+  [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || install_broker
   local wanted=.deps/python/requirements.txt
   if ! cmp -s tests/python/requirements-test.txt "$wanted"; then
     say "installing the Python packages of the tests"
@@ -45,6 +47,23 @@ tests() {
     .deps/python/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements-test.txt
     cp tests/python/requirements-test.txt "$wanted"
   fi
+}
+
+# Debian's package starts a broker for the whole machine; the tests start their own.
+install_broker() {
+  say "installing rabbitmq-server"
+  as_root apt-get update -qq
+  local policy=/usr/sbin/policy-rc.d ours=
+  if [ ! -e "$policy" ]; then
+    ours=yes
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+  fi
+  local result=0
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rabbitmq-server >/dev/null || result=$?
+  [ -z "$ours" ] || as_root rm -f "$policy"
+  if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet rabbitmq-server; fi
+  return "$result"
 }
 
 install_venv() {

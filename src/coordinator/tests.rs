@@ -109,7 +109,8 @@ fn failed(kind: Kind) -> Option<Report> {
 }
 
 async fn run(world: &World, tasks: u32) -> Result<()> {
-    let run = world.coordinator("c").run(world.job("j", tasks), Observer::new(|_| {}));
+    let coordinator = world.coordinator("c");
+    let run = coordinator.run(world.job("j", tasks), Observer::new(|_| {}));
     tokio::time::timeout(PATIENCE, run).await.expect("an end in time")
 }
 
