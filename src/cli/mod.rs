@@ -140,7 +140,10 @@ impl Cli {
             (_, 1) => "hardy=info,warn",
             _ => "hardy=debug,info",
         };
-        let filter = tracing_subscriber::EnvFilter::try_from_env("HARDY_LOG").unwrap_or_else(|_| level.into());
+        let filter = tracing_subscriber::EnvFilter::try_from_env("HARDY_LOG").unwrap_or_else(|_| {
+            // lapin reports on its own what Hardy says in its own words.
+            format!("{level},lapin=off").into()
+        });
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
         log.init();
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -65,6 +66,16 @@ impl RabbitMq {
     /// Where it is, with user and password.
     pub fn url(&self) -> String {
         format!("amqp://{USER}:{PASSWORD}@127.0.0.1:{}", self.ports.amqp)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.amqp))
+    }
+
+    /// The same by way of something between.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        format!("amqp://{USER}:{PASSWORD}@{address}")
     }
 
     /// The same by TLS.
