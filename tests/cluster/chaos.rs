@@ -24,7 +24,7 @@ const SHORT: Plan = Plan {
     brokers: 1,
     stores: 1,
     store_down: Duration::from_secs(5),
-    rounds: "train.rounds=4",
+    rounds: "train.rounds=8",
 };
 const FULL: Plan = Plan {
     workers: 20,
@@ -32,7 +32,7 @@ const FULL: Plan = Plan {
     brokers: 3,
     stores: 1,
     store_down: Duration::from_secs(30),
-    rounds: "train.rounds=16",
+    rounds: "train.rounds=90",
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,7 +84,9 @@ fn the_result_survives_random_kills() {
     }
     cluster.finished("storm");
     println!("done after {:.1} s and {} blows: {struck:?}", began.elapsed().as_secs_f64(), struck.len());
-    assert!(struck.contains(&Blow::Worker), "the job was over before anything happened to it");
+    let blows = plan.workers + plan.leaders + 2 * plan.brokers + plan.stores;
+    let enough = if full { blows } else { 2 };
+    assert!(struck.len() >= enough, "the job was over after {} blows: give it more rounds", struck.len());
     let (undisturbed, survived) = (small::outputs(&alone), cluster.outputs("storm"));
     assert_eq!(undisturbed, survived);
     let out = cluster.scene.path("survived");

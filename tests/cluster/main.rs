@@ -9,4 +9,5 @@ mod scene;
 #[path = "../servers/mod.rs"]
 mod servers;
 #[path = "../job/scene.rs"]
+#[allow(dead_code)]
 mod small;
