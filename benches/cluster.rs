@@ -185,7 +185,10 @@ impl Bench {
             })
             .collect();
         seconds.sort_by(f64::total_cmp);
-        println!("latency: submit --wait of one empty task, start of the program to its end: median {:.2} s", seconds[2]);
+        println!(
+            "latency: submit --wait of one empty task, start of the program to its end: median {:.2} s",
+            seconds[2]
+        );
     }
 
     /// Empty tasks per second with one consumer.

@@ -41,8 +41,7 @@ impl Home {
         let mut running = JoinSet::new();
         for number in 0..workers {
             let id = WorkerId(format!("local-{number}"));
-            let worker =
-                Worker::new(Setup {
+            let worker = Worker::new(Setup {
                 cache: cache.path().join(&id.0),
                 id,
                 queue: queue.clone(),

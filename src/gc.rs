@@ -189,7 +189,10 @@ mod tests {
         jobs.close(&end).await.unwrap();
         collect(&store, SignedDuration::MAX, false).await.unwrap();
         let kept = left(&store).await;
-        assert!(kept.iter().any(|k| k.contains("winner")) && !kept.iter().any(|k| k.contains("open/first")), "{kept:?}");
+        assert!(
+            kept.iter().any(|k| k.contains("winner")) && !kept.iter().any(|k| k.contains("open/first")),
+            "{kept:?}"
+        );
         let expired = collect(&store, SignedDuration::from_hours(24), false).await.unwrap();
         assert_eq!(expired.expired_jobs, [id]);
         assert_eq!(left(&store).await, [""; 0]);

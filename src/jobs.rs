@@ -259,7 +259,10 @@ impl Jobs {
     pub async fn retry(&self, job: &JobId) -> Result<()> {
         let status = self.status(job).await?;
         if !matches!(status.state, State::Failed | State::Cancelled) {
-            return Err(Error::usage(format!("job {job} is {}; only a failed or cancelled one can be retried", status.state)));
+            return Err(Error::usage(format!(
+                "job {job} is {}; only a failed or cancelled one can be retried",
+                status.state
+            )));
         }
         self.unmark("cancel", job).await?;
         self.store.delete(&status_key(job)).await?;

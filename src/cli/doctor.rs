@@ -94,7 +94,8 @@ async fn broker(settings: &Settings) -> Vec<Finding> {
 }
 
 async fn store(settings: &Settings) -> Vec<Finding> {
-    let advice = "check store.url, store.endpoint, store.region and the credentials (AWS_ACCESS_KEY_ID, a profile, or a role)";
+    let advice =
+        "check store.url, store.endpoint, store.region and the credentials (AWS_ACCESS_KEY_ID, a profile, or a role)";
     let url = &settings.store.url;
     if url.starts_with("s3://") {
         let checks = match S3Store::open(url, &settings.store, PATIENCE).await {

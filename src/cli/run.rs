@@ -8,8 +8,8 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{SettingsArgs, weights};
 use super::terminal::{Audience, observer};
+use super::{SettingsArgs, weights};
 use crate::config::Settings;
 use crate::coordinator::{JobSpec, Program, export};
 use crate::dataset;

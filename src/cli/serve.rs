@@ -51,7 +51,8 @@ pub(super) fn coordinator(args: CoordinatorArgs) -> Result<()> {
             ends = cluster::stay(&settings) => ends?,
             () = cluster::interrupted() => return Ok(()),
         };
-        let coordinator = Coordinator { store, queue, id, access: settings.store.clone(), policy: settings.queue.clone() };
+        let coordinator =
+            Coordinator { store, queue, id, access: settings.store.clone(), policy: settings.queue.clone() };
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = coordinator.serve(stop.clone()) => outcome,

@@ -12,9 +12,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::Coordinator;
 use super::board::Board;
 use super::post::{Inbox, Post};
-use super::Coordinator;
 use crate::error::{Error, Result};
 use crate::jobs::{Jobs, State, Status};
 use crate::task::JobId;

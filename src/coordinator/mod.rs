@@ -30,9 +30,9 @@ use crate::queue::Queue;
 use crate::store::{self, Store};
 use crate::task::VERSION;
 
-pub use log::Memory;
 #[cfg(test)]
 pub use log::Done as Finished;
+pub use log::Memory;
 pub use progress::{Observer, Progress};
 pub use results::export;
 pub use spec::{JobSpec, Program};

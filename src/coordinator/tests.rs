@@ -163,9 +163,8 @@ async fn a_copy_of_the_slowest_task_goes_to_an_idle_worker_where_that_is_wanted(
     let mut world = World::new();
     world.settings.queue.silence = 3600;
     world.settings.queue.speculation = true;
-    let quick = || {
-        Some(Report::Done(Success { metrics: [("seconds".to_string(), 0.01)].into(), ..Success::default() }))
-    };
+    let quick =
+        || Some(Report::Done(Success { metrics: [("seconds".to_string(), 0.01)].into(), ..Success::default() }));
     world.worker("hangs", |_, _| None);
     tokio::time::sleep(Duration::from_millis(200)).await;
     world.worker("works", move |_, _| quick());

@@ -54,7 +54,9 @@ fn a_worker_that_hangs_and_one_that_is_cut_off_change_nothing() {
     cluster.start_command("islander", command);
     cluster.submit("storm", &[]);
     let busy = |name: &'static str| {
-        move |s: &serde_json::Value| s["workers"].as_array().is_some_and(|w| w.iter().any(|w| w == &format!("{name}.0")))
+        move |s: &serde_json::Value| {
+            s["workers"].as_array().is_some_and(|w| w.iter().any(|w| w == &format!("{name}.0")))
+        }
     };
     cluster.until("storm", "work of the islander", busy("islander"));
     broker.set(Mode::Silent);

@@ -229,4 +229,3 @@ impl Drop for Cluster {
 pub fn has_ended(status: &Value) -> bool {
     ["done", "failed", "cancelled"].iter().any(|s| status["state"] == *s)
 }
-
