@@ -14,6 +14,7 @@ setup: ## fetch libtorch and the ImageNet weights into .deps/
 
 build: setup ## build the program in release
 	cargo build --release --locked
+	cargo build --release --locked --no-default-features --bin hardy
 
 demo: build ## run the whole job on the built-in synthetic flowers
 	@test -d demo-run/photos || $(HARDY) dataset synth --out demo-run/photos --per-class 100
@@ -22,6 +23,8 @@ demo: build ## run the whole job on the built-in synthetic flowers
 test: ## run every test
 	@deploy/setup.sh tests
 	cargo $(RUNNER) --release --locked
+	$(MAKE) build
+	@! ldd $(HARDY) | grep libtorch || { echo "hardy is linked with libtorch"; exit 1; }
 
 chaos: ## the long form of the kills: HARDY_CHAOS_SEED=n repeats one
 	@deploy/setup.sh tests
@@ -33,10 +36,12 @@ flowers: build ## run the full recipe: make flowers DATA=folder [OUT=flowers-run
 
 bench: build ## measure throughput
 	cargo bench --locked --bench throughput
+	cargo bench --locked --bench cluster
 
 lint: setup ## formatting and lints
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --no-default-features --lib --bins -- -D warnings
 
 clean: ## remove what was built and run, but not what was fetched
 	cargo clean

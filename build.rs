@@ -4,6 +4,9 @@ use std::path::Path;
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    if std::env::var_os("CARGO_FEATURE_COMPUTE").is_none() {
+        return;
+    }
     let Ok(libtorch) = std::env::var("LIBTORCH") else { return };
     println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     if let Some(version) = version(Path::new(&libtorch)) {

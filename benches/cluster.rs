@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[path = "../tests/servers/mod.rs"]
-#[allow(dead_code)]
 mod servers;
 
 use servers::rabbitmq::RabbitMq;

@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod dataset;
+#[cfg(feature = "compute")]
 pub mod embedded;
 pub mod error;
 pub mod evaluate;
@@ -37,10 +38,10 @@ pub mod seed;
 pub mod store;
 pub mod task;
 pub mod train;
+#[cfg(feature = "compute")]
 pub mod worker;
 
 /// Real servers for the tests that need one; the tests of the program share them.
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 #[path = "../tests/servers/mod.rs"]
 mod servers;

@@ -11,23 +11,42 @@
 //! last bits of a convolution may depend on the batch size, though: the same batches give the same
 //! bits, other batches the same figures up to rounding.
 
-mod fgsm;
-mod n_fgsm;
 mod name;
-mod noise;
-mod pgd;
-mod quantise;
-mod rs_fgsm;
 
-use tch::{Device, Reduction, Tensor};
+#[cfg(feature = "compute")]
+mod craft;
+#[cfg(feature = "compute")]
+mod fgsm;
+#[cfg(feature = "compute")]
+mod n_fgsm;
+#[cfg(feature = "compute")]
+mod noise;
+#[cfg(feature = "compute")]
+mod pgd;
+#[cfg(feature = "compute")]
+mod quantise;
+#[cfg(feature = "compute")]
+mod rs_fgsm;
 
 use crate::config::Adversary;
 
+#[cfg(feature = "compute")]
+use craft::ascend;
+#[cfg(feature = "compute")]
+pub use craft::{Attempt, Model, Objective, gradient, project};
+#[cfg(feature = "compute")]
+pub(crate) use craft::{NO_INDEX_IGNORED, channels_last, integers, positions, select};
+#[cfg(feature = "compute")]
 pub use noise::Noise;
+#[cfg(feature = "compute")]
 pub use quantise::quantise;
 
-/// A differentiable function from images `[N, 3, H, W]` to logits `[N, K]`.
-pub type Model<'a> = dyn Fn(&Tensor) -> Tensor + 'a;
+/// PGD's step as a multiple of ε / steps: the authors' choice (see `pgd.rs`).
+const PGD_STEP: f64 = 2.5;
+/// RS-FGSM's step as a multiple of ε (see `rs_fgsm.rs`).
+const RS_FGSM_STEP: f64 = 1.25;
+/// N-FGSM's noise as a multiple of ε (see `n_fgsm.rs`).
+const N_FGSM_NOISE: f64 = 2.0;
 
 /// An attack with its parameters; budgets are given when it is used.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,7 +87,7 @@ impl Attack {
 
     /// PGD with the usual step of 2.5 ε / steps.
     pub const fn pgd(steps: u32, restarts: u32) -> Self {
-        Self::Pgd { steps, restarts, step: pgd::STEP }
+        Self::Pgd { steps, restarts, step: PGD_STEP }
     }
 
     /// The attack that settings describe: `step` and `noise` are multiples of ε (`step` of PGD: of
@@ -89,113 +108,8 @@ impl Attack {
             Self::Fgsm { .. } | Self::RsFgsm { .. } | Self::Pgd { .. } => 1.0,
         }
     }
-
-    /// Adversarial images for training, detached, in `[0, 1]`, at most [`reach`](Self::reach) · ε
-    /// away. PGD goes its first random start to the end.
-    pub fn craft(&self, model: &Model, images: &Tensor, objective: &Objective, epsilon: f64, noise: &Noise) -> Tensor {
-        if epsilon == 0.0 {
-            return images.detach();
-        }
-        match *self {
-            Self::Fgsm { step } => fgsm::craft(model, images, objective, epsilon, step),
-            Self::RsFgsm { noise: width, step } => {
-                rs_fgsm::craft(model, images, objective, epsilon, width, step, noise)
-            }
-            Self::NFgsm { noise: width, step } => n_fgsm::craft(model, images, objective, epsilon, width, step, noise),
-            Self::Pgd { steps, step, .. } => pgd::craft(model, images, objective, epsilon, steps, step, noise),
-        }
-    }
-
-    /// Tries to have `images` misclassified. All should be classified correctly to begin with: an
-    /// image that is not counts as broken.
-    pub fn attempt(&self, model: &Model, images: &Tensor, labels: &Tensor, epsilon: f64, noise: &Noise) -> Attempt {
-        if let Self::Pgd { steps, restarts, step } = *self {
-            return pgd::attempt(model, images, labels, epsilon, (steps, restarts, step), noise);
-        }
-        let adversarial = self.craft(model, images, &Objective::CrossEntropy(labels), epsilon, noise);
-        let predicted = tch::no_grad(|| model(&adversarial)).argmax(1, false);
-        Attempt { adversarial, predicted }
-    }
 }
 
-/// How an attack on a batch ended.
-#[derive(Debug)]
-pub struct Attempt {
-    /// `[N, 3, H, W]`: of a broken image the iterate that broke it, of the others the last one.
-    pub adversarial: Tensor,
-    /// `[N]`, i64: the class reached, the true one where the attack failed.
-    pub predicted: Tensor,
-}
-
-/// What an attack drives up. Summed over the batch, so that no image's gradient depends on how
-/// many others there are.
-#[derive(Debug)]
-pub enum Objective<'a> {
-    /// Cross-entropy with the true labels `[N]`, without smoothing.
-    CrossEntropy(&'a Tensor),
-    /// Kullback-Leibler divergence from these log-probabilities `[N, K]`, those of the clean images.
-    Divergence(&'a Tensor),
-}
-
-impl Objective<'_> {
-    fn loss(&self, logits: &Tensor) -> Tensor {
-        match self {
-            Self::CrossEntropy(labels) => {
-                logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, NO_INDEX_IGNORED, 0.0)
-            }
-            Self::Divergence(clean) => logits.log_softmax(-1, logits.kind()).kl_div(clean, Reduction::Sum, true),
-        }
-    }
-}
-
-/// libtorch's default; no class has this number.
-pub(crate) const NO_INDEX_IGNORED: i64 = -100;
-
-/// The gradient of the objective in the images, and the logits it was taken at, detached.
-pub fn gradient(model: &Model, images: &Tensor, objective: &Objective) -> (Tensor, Tensor) {
-    let images = images.detach().set_requires_grad(true);
-    let logits = model(&images);
-    let gradient = Tensor::run_backward(&[objective.loss(&logits)], &[&images], false, false).remove(0);
-    (gradient, logits.detach())
-}
-
-/// `start` moved by `length` along the sign of `gradient`, where sign(0) = 0. Takes the gradient's storage.
-fn ascend(start: &Tensor, mut gradient: Tensor, length: f64) -> Tensor {
-    let mut step = gradient.sign_();
-    let _ = step.g_mul_scalar_(length);
-    step.g_add_(start)
-}
-
-/// The nearest point to `adversarial` that is within ε of `images` and in `[0, 1]`.
-pub fn project(adversarial: &Tensor, images: &Tensor, epsilon: f64) -> Tensor {
-    adversarial.clamp_tensor(Some(images - epsilon), Some(images + epsilon)).clamp_(0.0, 1.0)
-}
-
-/// The same images, laid out in memory as `[N, H, W, C]`: no copy where they are already.
-pub(crate) fn channels_last(images: &Tensor) -> Tensor {
-    images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
-}
-
-/// The images at `positions`, which are distinct and in order; channels-last.
-pub(crate) fn select(images: &Tensor, positions: &Tensor) -> Tensor {
-    if positions.size()[0] == images.size()[0] {
-        return images.shallow_clone();
-    }
-    images.permute([0, 2, 3, 1]).index_select(0, positions).permute([0, 3, 1, 2])
-}
-
-/// Where `mask` `[N]` is true, in order.
-pub(crate) fn positions(mask: &Tensor) -> Tensor {
-    mask.nonzero().squeeze_dim(1)
-}
-
-/// The values of an i64 tensor `[N]`.
-pub(crate) fn integers(tensor: &Tensor) -> Vec<i64> {
-    let mut values = vec![0; tensor.numel()];
-    tensor.to_device(Device::Cpu).copy_data(&mut values, tensor.numel());
-    values
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "compute"))]
 #[allow(clippy::unwrap_used)]
 mod tests;

@@ -7,9 +7,6 @@ use tch::Tensor;
 
 use super::{Model, Noise, Objective, ascend, gradient};
 
-/// Half-width of the paper's noise, as a multiple of ε.
-pub(super) const NOISE: f64 = 2.0;
-
 pub(super) fn craft(
     model: &Model,
     images: &Tensor,

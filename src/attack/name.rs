@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Attack, n_fgsm, rs_fgsm};
+use super::{Attack, N_FGSM_NOISE, RS_FGSM_STEP};
 use crate::error::Error;
 
 /// For messages.
@@ -16,8 +16,8 @@ impl FromStr for Attack {
     fn from_str(name: &str) -> Result<Self, Error> {
         match name {
             "fgsm" => return Ok(Self::FGSM),
-            "rs-fgsm" => return Ok(Self::RsFgsm { noise: 1.0, step: rs_fgsm::STEP }),
-            "n-fgsm" => return Ok(Self::NFgsm { noise: n_fgsm::NOISE, step: 1.0 }),
+            "rs-fgsm" => return Ok(Self::RsFgsm { noise: 1.0, step: RS_FGSM_STEP }),
+            "n-fgsm" => return Ok(Self::NFgsm { noise: N_FGSM_NOISE, step: 1.0 }),
             _ => {}
         }
         let Some(counts) = name.strip_prefix("pgd") else {

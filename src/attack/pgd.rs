@@ -6,9 +6,6 @@ use tch::{Kind, Tensor};
 
 use super::{Attempt, Model, Noise, Objective, ascend, gradient, integers, positions, project, select};
 
-/// Length of one step, as a multiple of ε / steps.
-pub(super) const STEP: f64 = 2.5;
-
 /// For training: all steps for every image, from the first random start.
 pub(super) fn craft(
     model: &Model,

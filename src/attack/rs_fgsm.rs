@@ -6,9 +6,6 @@ use tch::Tensor;
 
 use super::{Model, Noise, Objective, ascend, gradient, project};
 
-/// The step of the paper, as a multiple of ε.
-pub(super) const STEP: f64 = 1.25;
-
 pub(super) fn craft(
     model: &Model,
     images: &Tensor,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::seed::Purpose;
 use proptest::prelude::*;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// sin(a i + b) for i = 0, 1, …, as in tests/python/attack_reference.py.
 fn wave(shape: &[i64], a: f64, b: f64) -> Tensor {

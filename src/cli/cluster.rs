@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng;
+
 use crate::config::Settings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::queue::{self, Queue};
 use crate::store::{self, Store};
+use crate::task::WorkerId;
 
 /// How long a command at a prompt waits for a broker or a store that does not answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -62,4 +65,14 @@ pub(crate) async fn interrupted() {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate => {}
     }
+}
+
+/// `host-1a2b3c4d`, with what no id may hold replaced.
+pub(super) fn host_and_chance() -> WorkerId {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let sound = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let host: String = host.trim().chars().map(sound).take(40).collect();
+    let host = host.trim_matches('-');
+    let host = if host.is_empty() { "host" } else { host };
+    WorkerId(format!("{host}-{:08x}", rand::rng().next_u32()))
 }

@@ -61,7 +61,7 @@ pub(super) fn list(args: JobsArgs, as_json: bool) -> Result<()> {
         println!("no jobs");
         return Ok(());
     }
-    println!("{:<40} {:<10} {:<21} {}", "JOB", "STATE", "SUBMITTED", "STAGE");
+    println!("{:<40} {:<10} {:<21} STAGE", "JOB", "STATE", "SUBMITTED");
     for status in &all {
         println!("{:<40} {:<10} {:<21} {}", status.job, status.state, status.submitted, place(status));
     }

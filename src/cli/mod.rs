@@ -1,32 +1,45 @@
 //! The commands: what people type, turned into settings and calls. Nothing of the domain.
 
-mod allocator;
-mod bench_gpu;
 mod cluster;
 mod completions;
 mod compute;
 mod config;
+mod coordinator;
 mod dataset;
 mod doctor;
 mod gc;
 mod jobs;
-mod predict;
 pub mod report;
-mod run;
-mod serve;
 mod submit;
 mod terminal;
 mod watch;
 mod weights;
 
+#[cfg(feature = "compute")]
+mod allocator;
+#[cfg(feature = "compute")]
+mod bench_gpu;
+#[cfg(feature = "compute")]
+mod predict;
+#[cfg(feature = "compute")]
+mod run;
+#[cfg(feature = "compute")]
+mod worker;
+
+#[cfg(not(feature = "compute"))]
+mod forwarded;
+#[cfg(not(feature = "compute"))]
+use forwarded::{bench_gpu, predict, run, worker};
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+#[cfg(feature = "compute")]
 pub(crate) use cluster::interrupted;
 
 use crate::config::{Layers, Resolved};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -81,9 +94,9 @@ enum Command {
     /// Check broker, store, device and weights, and say what to do about what is wrong.
     Doctor(doctor::DoctorArgs),
     /// Plan jobs, hand their tasks to workers and gather what they bring, until told to stop.
-    Coordinator(serve::CoordinatorArgs),
+    Coordinator(coordinator::CoordinatorArgs),
     /// Do tasks of a cluster's jobs, until told to stop.
-    Worker(serve::WorkerArgs),
+    Worker(worker::WorkerArgs),
     /// Draw, download, import, split or verify photos.
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
@@ -161,7 +174,7 @@ impl Cli {
             Command::Fetch(args) => jobs::fetch(args, json),
             Command::Gc(args) => gc::run(args, json),
             Command::Doctor(args) => doctor::run(args, json),
-            Command::Coordinator(args) => serve::coordinator(args),
+            Command::Coordinator(args) => coordinator::run(args),
             Command::Dataset(command) => dataset::run(command, json, quiet),
             Command::Weights(command) => weights::run(command, json),
             Command::Report(args) => report::run(&args, json),
@@ -178,6 +191,7 @@ impl Cli {
     }
 
     /// Runs a command that computes.
+    #[cfg(feature = "compute")]
     pub fn compute(self) -> Result<()> {
         let (json, quiet) = (self.json, self.quiet);
         allocator::keep_memory();
@@ -186,7 +200,7 @@ impl Cli {
             Command::Evaluate(args) => run::evaluate(args, json, quiet),
             Command::Augment(args) => run::augment(args, json, quiet),
             Command::Predict(args) => predict::run(args, json),
-            Command::Worker(args) => serve::worker(args),
+            Command::Worker(args) => worker::run(args),
             Command::BenchGpu(args) => bench_gpu::run(args),
             Command::Device => {
                 let device = crate::model::device("auto")?;
@@ -198,7 +212,10 @@ impl Cli {
                 );
                 Ok(())
             }
-            _ => Err(Error::usage(format!("this is the part of hardy that computes; call {}", compute::CLIENT))),
+            _ => Err(crate::error::Error::usage(format!(
+                "this is the part of hardy that computes; call {}",
+                compute::CLIENT
+            ))),
         }
     }
 }

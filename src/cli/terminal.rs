@@ -18,6 +18,7 @@ const REMINDER: Duration = Duration::from_secs(30);
 pub(super) enum Audience {
     Nobody,
     Person,
+    #[cfg_attr(not(feature = "compute"), expect(dead_code, reason = "jobs of a cluster print their whole status"))]
     Program,
 }
 

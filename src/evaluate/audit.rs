@@ -1,9 +1,6 @@
 //! Whether attacks and network behaved as they must, counted while they were measured.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
-
-use crate::attack::{Model, Objective, gradient};
 
 /// Counts over the images of a shard; those of several shards add up.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -32,27 +29,44 @@ impl Audit {
         self.flat += other.flat;
         self.unsteady += other.unsteady;
     }
-
-    /// Looks at adversarial images.
-    pub(super) fn images(&mut self, adversarial: &Tensor, images: &Tensor, epsilon: f64) {
-        let sound = adversarial.ge(0.0).logical_and(&adversarial.le(1.0)).flatten(1, -1).all_dim(1, false);
-        self.attacked += images.size()[0] as u64;
-        self.invalid += count(&sound.logical_not());
-        let distance = (adversarial - images).abs_().nan_to_num(0.0, None::<f64>, None::<f64>).max().double_value(&[]);
-        self.excess = self.excess.max(distance - epsilon);
-    }
-
-    /// Takes the gradient at clean images and compares their logits with the ones known, of another batch size.
-    pub(super) fn gradients(&mut self, model: &Model, images: &Tensor, labels: &Tensor, known: &Tensor) {
-        let (gradient, logits) = gradient(model, images, &Objective::CrossEntropy(labels));
-        let moved = gradient.flatten(1, -1).ne(0.0).any_dim(1, false);
-        let steady = (logits - known).abs_().amax([1].as_slice(), false).le(1e-3);
-        self.gradients += images.size()[0] as u64;
-        self.flat += count(&moved.logical_not());
-        self.unsteady += count(&steady.logical_not());
-    }
 }
 
-fn count(mask: &Tensor) -> u64 {
-    mask.sum(Kind::Int64).int64_value(&[]) as u64
+#[cfg(feature = "compute")]
+mod looking {
+    use tch::{Kind, Tensor};
+
+    use super::Audit;
+    use crate::attack::{Model, Objective, gradient};
+
+    impl Audit {
+        /// Looks at adversarial images.
+        pub(in crate::evaluate) fn images(&mut self, adversarial: &Tensor, images: &Tensor, epsilon: f64) {
+            let sound = adversarial.ge(0.0).logical_and(&adversarial.le(1.0)).flatten(1, -1).all_dim(1, false);
+            self.attacked += images.size()[0] as u64;
+            self.invalid += count(&sound.logical_not());
+            let distance =
+                (adversarial - images).abs_().nan_to_num(0.0, None::<f64>, None::<f64>).max().double_value(&[]);
+            self.excess = self.excess.max(distance - epsilon);
+        }
+
+        /// Takes the gradient at clean images and compares their logits with the ones known, of another batch size.
+        pub(in crate::evaluate) fn gradients(
+            &mut self,
+            model: &Model,
+            images: &Tensor,
+            labels: &Tensor,
+            known: &Tensor,
+        ) {
+            let (gradient, logits) = gradient(model, images, &Objective::CrossEntropy(labels));
+            let moved = gradient.flatten(1, -1).ne(0.0).any_dim(1, false);
+            let steady = (logits - known).abs_().amax([1].as_slice(), false).le(1e-3);
+            self.gradients += images.size()[0] as u64;
+            self.flat += count(&moved.logical_not());
+            self.unsteady += count(&steady.logical_not());
+        }
+    }
+
+    fn count(mask: &Tensor) -> u64 {
+        mask.sum(Kind::Int64).int64_value(&[]) as u64
+    }
 }

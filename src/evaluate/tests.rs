@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::error::Kind as ErrorKind;
+use crate::model::Network;
+use crate::outcome::Outcomes;
 use crate::train::tests::{network, settings, stripes, trained};
 
 fn epsilon(levels: f64) -> Epsilon {

@@ -2,14 +2,18 @@
 
 pub mod architecture;
 pub mod checkpoint;
+#[cfg(feature = "compute")]
 mod device;
 mod fold;
+#[cfg(feature = "compute")]
 pub mod images;
 pub mod import;
 mod lite0;
+#[cfg(feature = "compute")]
 mod network;
 mod number;
 mod pickle;
+#[cfg(feature = "compute")]
 pub mod predict;
 mod resnet;
 mod safetensors_file;
@@ -19,13 +23,15 @@ mod spec;
 mod torch_file;
 pub mod weights;
 
+#[cfg(feature = "compute")]
 pub use device::{device, instruction_set, libtorch_version};
 pub use fold::{export, fold, fresh, new_head};
+#[cfg(feature = "compute")]
 pub use network::{Leaf, Network};
 pub use saved::{SPEC_FILE, WEIGHTS_FILE, files, load_model, save_model, write_whole};
 pub use spec::ModelSpec;
 pub use weights::Weights;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "compute"))]
 #[allow(clippy::unwrap_used)]
 mod tests;

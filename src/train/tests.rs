@@ -2,11 +2,17 @@
 
 use std::cell::RefCell;
 
+use tch::{Device, Kind, Tensor};
+
 use super::*;
-use crate::config::{Adversary, Architecture, Epsilon, Freshness, Outer, Resize, Schedule, Start};
-use crate::error;
-use crate::model::{ModelSpec, fresh};
-use tch::Device;
+use crate::attack::Noise;
+use crate::config::{
+    Adversary, AdversarySettings, Architecture, Epsilon, Freshness, Loss, Outer, Resize, Schedule, Start, TrainSettings,
+};
+use crate::error::{self, Result};
+use crate::model::{ModelSpec, Network, fresh};
+use crate::seed::Purpose;
+use crate::task::StepAdversary;
 
 const CLASSES: i64 = 4;
 

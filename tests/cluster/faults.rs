@@ -94,3 +94,75 @@ fn workers_that_are_told_to_stop_hand_back_what_they_hold() {
     let after = cluster.until("scaled", "a status", |_| true);
     assert_eq!((before["failures"].clone(), after["failures"].clone()), (0.into(), 0.into()), "no task failed");
 }
+
+/// A store that answers with errors, breaks off its answers and takes its time: everybody goes on, and the
+/// result is the same.
+#[test]
+fn a_store_in_trouble_changes_nothing() {
+    let mut cluster = Cluster::start();
+    let alone = cluster.scene.path("alone");
+    cluster.scene.run(&alone, 2, &["train.rounds=4"]);
+    let store = Proxy::start(cluster.s3.address());
+    for what in ["coordinator", "worker", "worker"] {
+        let mut arguments = vec![what, "--name"];
+        let name = format!("{what}-{}", cluster.processes.len());
+        arguments.push(&name);
+        let command = cluster.hardy_by(&arguments, &cluster.broker.url(), &store.endpoint());
+        cluster.start_command(&name, command);
+    }
+    cluster.submit("storm", &["train.rounds=4"]);
+    let trouble = [
+        Mode::Answer(503),
+        Mode::Pass,
+        Mode::Cut(700),
+        Mode::Pass,
+        Mode::Answer(500),
+        Mode::Pass,
+        Mode::Delay(Duration::from_millis(200)),
+        Mode::Refuse,
+    ];
+    for (number, mode) in trouble.into_iter().enumerate() {
+        let done = cluster.list("jobs/storm/log").len();
+        store.set(mode);
+        // Each lasts until the job has felt it, and none for longer than the job can bear.
+        std::thread::sleep(Duration::from_secs(2));
+        println!("{number}: {mode:?} after {done} pages of the log");
+    }
+    store.set(Mode::Pass);
+    cluster.finished("storm");
+    assert_eq!(cluster.outputs("storm"), small::outputs(&alone));
+    cluster.assert_no_orphans("storm");
+}
+
+/// A worker whose disk is full hands its tasks to others and fails none.
+#[test]
+fn a_worker_with_a_full_disk_harms_nobody() {
+    let mut cluster = Cluster::start();
+    let alone = cluster.scene.path("alone");
+    cluster.scene.run(&alone, 2, &[]);
+    cluster.start_process("coordinator");
+    let disk = cluster.scene.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let inner = cluster.hardy(&["worker", "--workers", "1", "--name", "cramped"]);
+    let script = format!(
+        "mount -t tmpfs -o size=64k tmpfs '{0}' && TMPDIR='{0}' exec {1} worker --workers 1 --name cramped",
+        disk.display(),
+        inner.get_program().to_str().unwrap()
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    cluster.start_command("cramped", command);
+    cluster.submit("storm", &[]);
+    cluster.until("storm", "the start", |s| s["stage"].is_object());
+    let began = std::time::Instant::now();
+    while !cluster.log("cramped").contains("disk is in trouble") {
+        assert!(began.elapsed() < Duration::from_secs(120), "it never felt it: {}", cluster.logs());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    cluster.start_process("worker");
+    cluster.finished("storm");
+    let end = cluster.until("storm", "the end", |_| true);
+    assert_eq!(end["failures"], 0, "{end:#}");
+    assert_eq!(cluster.outputs("storm"), small::outputs(&alone));
+}

@@ -122,7 +122,7 @@ impl Cluster {
 
     /// Waits for the end of `job`, which must be a good one.
     pub fn finished(&self, job: &str) {
-        let end = self.until(job, "the end", |s| has_ended(s));
+        let end = self.until(job, "the end", has_ended);
         assert_eq!(end["state"], "done", "{end:#}\n{}", self.logs());
     }
 

@@ -1,31 +1,16 @@
-//! `hardy coordinator` and `hardy worker`: the long-running processes of a cluster.
+//! `hardy worker`: does tasks until told to stop.
 
 use std::time::Duration;
 
 use clap::Args;
-use rand::Rng;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::SettingsArgs;
-use super::cluster;
-use crate::coordinator::Coordinator;
+use super::cluster::{self, host_and_chance};
 use crate::error::{Context, Error, Kind, Result};
 use crate::task::WorkerId;
 use crate::worker::{Setup, Worker};
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:
-  HARDY_QUEUE__URL=amqp://user:password@broker/vhost HARDY_STORE__URL=s3://bucket/hardy hardy coordinator
-
-Any number may run; one leads, the others stand by. SIGTERM ends it; another one goes on with its jobs.")]
-pub(super) struct CoordinatorArgs {
-    #[command(flatten)]
-    settings: SettingsArgs,
-    /// Its name in logs and states. Default: host name and a random part.
-    #[arg(long)]
-    name: Option<WorkerId>,
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -43,28 +28,7 @@ pub(super) struct WorkerArgs {
     name: Option<WorkerId>,
 }
 
-pub(super) fn coordinator(args: CoordinatorArgs) -> Result<()> {
-    let settings = args.settings.resolve()?.settings;
-    let id = args.name.unwrap_or_else(host_and_chance).0;
-    cluster::block_on(async {
-        let (store, queue) = tokio::select! {
-            ends = cluster::stay(&settings) => ends?,
-            () = cluster::interrupted() => return Ok(()),
-        };
-        let coordinator =
-            Coordinator { store, queue, id, access: settings.store.clone(), policy: settings.queue.clone() };
-        let stop = CancellationToken::new();
-        tokio::select! {
-            outcome = coordinator.serve(stop.clone()) => outcome,
-            () = cluster::interrupted() => {
-                info!("told to stop; another coordinator goes on");
-                Ok(())
-            }
-        }
-    })
-}
-
-pub(super) fn worker(args: WorkerArgs) -> Result<()> {
+pub(super) fn run(args: WorkerArgs) -> Result<()> {
     let settings = args.settings.resolve()?.settings;
     let name = args.name.unwrap_or_else(host_and_chance);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -112,14 +76,4 @@ pub(super) fn worker(args: WorkerArgs) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// `host-1a2b3c4d`, with what no id may hold replaced.
-fn host_and_chance() -> WorkerId {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let sound = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let host: String = host.trim().chars().map(sound).take(40).collect();
-    let host = host.trim_matches('-');
-    let host = if host.is_empty() { "host" } else { host };
-    WorkerId(format!("{host}-{:08x}", rand::rng().next_u32()))
 }
