@@ -21,6 +21,11 @@ pub(super) fn beside() -> Result<PathBuf> {
     Ok(here.with_file_name(COMPUTE))
 }
 
+/// Whether it is there.
+pub(super) fn is_here() -> bool {
+    beside().is_ok_and(|program| program.is_file())
+}
+
 /// Becomes the program that computes, with the same arguments; returns only when that fails.
 pub(super) fn hand_over() -> Error {
     let program = match beside() {

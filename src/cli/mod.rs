@@ -52,7 +52,7 @@ such as HARDY_TRAIN__ROUNDS=3, then --set train.rounds=3. `hardy config show` pr
 
 /// Makes image classifiers robust: attacks a data set, trains on the attacks, proves what the model withstands.
 #[derive(Debug, Parser)]
-#[command(name = "hardy", version, after_help = EXIT_CODES)]
+#[command(name = "hardy", bin_name = "hardy", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// Print results as JSON on stdout.
     #[arg(long, global = true)]
@@ -179,8 +179,10 @@ impl Cli {
             Command::Weights(command) => weights::run(command, json),
             Command::Report(args) => report::run(&args, json),
             Command::Config(command) => config::run(command, json),
-            Command::Completions(args) => completions::run(args),
-            Command::Run(_)
+            // The program that computes knows the flags of all commands.
+            Command::Completions(args) if cfg!(feature = "compute") || !compute::is_here() => completions::run(args),
+            Command::Completions(_)
+            | Command::Run(_)
             | Command::Evaluate(_)
             | Command::Augment(_)
             | Command::Predict(_)
@@ -201,6 +203,7 @@ impl Cli {
             Command::Augment(args) => run::augment(args, json, quiet),
             Command::Predict(args) => predict::run(args, json),
             Command::Worker(args) => worker::run(args),
+            Command::Completions(args) => completions::run(args),
             Command::BenchGpu(args) => bench_gpu::run(args),
             Command::Device => {
                 let device = crate::model::device("auto")?;
