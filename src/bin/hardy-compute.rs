@@ -1,18 +1,31 @@
 //! The part of Hardy that computes: parses, runs, and turns an error into a message and an exit code.
 
-use std::process::ExitCode;
+use std::io::Write;
 
 use clap::Parser;
 use hardy::cli::Cli;
 
-fn main() -> ExitCode {
+fn main() {
     let cli = Cli::parse();
     cli.start_logging();
-    match cli.compute() {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match cli.compute() {
+        Ok(()) => 0,
         Err(e) => {
             eprintln!("hardy: {}", e.chain());
-            ExitCode::from(e.kind().exit_code())
+            e.kind().exit_code()
         }
+    };
+    leave(code)
+}
+
+/// Ends the process at once. A thread may still be computing for a task that was given up; libtorch's
+/// destructors must not run beside it.
+fn leave(code: u8) -> ! {
+    // Nobody is left to be told when the pipe is closed.
+    let _ = std::io::stdout().flush();
+    // SAFETY: _exit has no preconditions.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::_exit(code.into())
     }
 }
