@@ -17,12 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::coordinator::JobSpec;
 use crate::error::{Error, Kind, Result};
-use crate::queue::{Queue, Topic};
+use crate::queue::Queue;
 use crate::report::{GuardEvent, RoundRecord};
 use crate::store::{Key, Store};
 use crate::task::{Event, JobId, Report, TaskId, VERSION, WorkerId};
 
-/// Specifications and states are refused above this size.
+/// Specifications are refused above this size.
+const SPEC_LIMIT: u64 = 1 << 20;
+
+/// States are refused above this size.
 const LIMIT: u64 = 16 << 20;
 
 /// States that are read at the same time.
@@ -183,7 +186,7 @@ impl Jobs {
     /// [`Kind::NotFound`] when there is no such job, [`Kind::Data`] when another version wrote it.
     pub async fn spec(&self, job: &JobId) -> Result<JobSpec> {
         let key = JobSpec::prefix(job).join("spec.json");
-        let spec: JobSpec = self.store.get_json(&key, LIMIT).await.map_err(|e| match e.kind() {
+        let spec: JobSpec = self.store.get_json(&key, SPEC_LIMIT).await.map_err(|e| match e.kind() {
             Kind::NotFound => Error::not_found(format!("there is no job {job}; `hardy jobs` lists them")),
             _ => e,
         })?;
@@ -314,8 +317,7 @@ pub async fn wake(queue: &dyn Queue, job: &JobId) -> Result<()> {
         worker: WorkerId("client".into()),
         report: Report::Changed,
     };
-    let body = serde_json::to_vec(&event).map_err(|e| Error::internal("an event has no JSON form").because(e))?;
-    queue.publish(Topic::Events, vec![body.into()]).await
+    event.send(queue).await
 }
 
 fn status_key(job: &JobId) -> Key {

@@ -7,7 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Adversary, Epsilon};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Kind, Result};
+use crate::queue::{Queue, Topic};
 use crate::store::Blob;
 
 /// The version of every message and of every object the coordinator writes.
@@ -211,6 +212,14 @@ pub struct Event {
     pub worker: WorkerId,
     /// What.
     pub report: Report,
+}
+
+impl Event {
+    /// Hands it to the coordinators.
+    pub async fn send(&self, queue: &dyn Queue) -> Result<()> {
+        let body = serde_json::to_vec(self).context(Kind::Internal, || "an event has no JSON form".into())?;
+        queue.publish(Topic::Events, vec![body.into()]).await
+    }
 }
 
 /// What happened to an attempt, or to a job.

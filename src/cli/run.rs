@@ -9,9 +9,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::terminal::{Audience, observer};
-use super::{SettingsArgs, weights};
+use super::{SettingsArgs, cluster, weights};
 use crate::config::Settings;
-use crate::coordinator::{JobSpec, Program, export};
+use crate::coordinator::{JobSpec, Program, export, now};
 use crate::dataset;
 use crate::embedded::Home;
 use crate::error::{Context, Error, Kind, Result};
@@ -144,22 +144,15 @@ fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool
         (_, true) => Audience::Program,
         _ => Audience::Person,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context(Kind::Internal, || "the async runtime cannot be started".into())?;
-    let outcome = runtime.block_on(async {
+    // A computation that is still going on is given up: its task was not reported and will be done again.
+    cluster::block_on(async {
         let local = Home::open(&home, workers, &request.settings)?;
         let spec = submit(&*local.store, &request, &home, out).await?;
         let store = local.store.clone();
         let id = spec.id.clone();
         local.run(spec, observer(audience)).await?;
         export(&*store, &id, out).await
-    });
-    // A computation that is still going on is given up: its task was not reported and will be done again.
-    runtime.shutdown_background();
-    outcome
+    })
 }
 
 /// The job of `request`: that of an earlier run in `out` if it is the same one.
@@ -191,7 +184,7 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
         Some(bytes) => Some(store.put_bytes(&JobSpec::prefix(&id).join("weights.safetensors"), bytes).await?),
         None => None,
     };
-    let created = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let created = now();
     let program = request.program;
     Ok(JobSpec {
         version: VERSION,

@@ -13,7 +13,7 @@ use super::jobs::{print_json, verdict};
 use super::watch::follow;
 use super::{cluster, weights};
 use crate::config::Settings;
-use crate::coordinator::{JobSpec, Program};
+use crate::coordinator::{JobSpec, Program, now};
 use crate::dataset;
 use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs};
@@ -158,7 +158,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, weights: Option
         photos: digest,
         weights: sha256.map(|sha256| Blob { key, sha256, size }),
         model: None,
-        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: now(),
     })
 }
 

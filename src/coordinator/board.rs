@@ -60,7 +60,7 @@ impl Board {
     pub(super) fn now(&self) -> Status {
         let notes = self.lock();
         let mut status = notes.status.clone();
-        status.updated = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        status.updated = super::spec::now();
         let alive = notes.heard.iter().filter(|(_, at)| at.elapsed() < ALIVE);
         status.workers = alive.map(|(worker, _)| worker.clone()).collect();
         if let Some(stage) = &mut status.stage {

@@ -25,23 +25,20 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{QueueSettings, StoreSettings};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
+use crate::jobs::Jobs;
 use crate::queue::Queue;
 use crate::store::{self, Store};
-use crate::task::VERSION;
 
 #[cfg(test)]
 pub use log::Done as Finished;
 pub use log::Memory;
 pub use progress::{Observer, Progress};
 pub use results::export;
-pub use spec::{JobSpec, Program};
+pub use spec::{JobSpec, Program, now};
 pub use stage::Job;
 
 use post::{Inbox, Post};
-
-/// Job specifications are refused above this size.
-const SPEC_LIMIT: u64 = 1 << 20;
 
 /// Runs jobs over a store and a queue.
 #[derive(Debug, Clone)]
@@ -62,17 +59,9 @@ impl Coordinator {
     /// Submits the job unless it was submitted before, and runs it to its end. What an earlier run
     /// finished is not done again.
     pub async fn run(&self, spec: JobSpec, observer: Observer) -> Result<()> {
-        let key = JobSpec::prefix(&spec.id).join("spec.json");
-        let spec = match self.store.get_json::<JobSpec>(&key, SPEC_LIMIT).await {
-            Ok(known) if known.version == VERSION => known,
-            Ok(known) => {
-                return Err(Error::data(format!(
-                    "job {} has format version {}, this program reads version {VERSION}",
-                    known.id, known.version
-                )));
-            }
+        let spec = match Jobs::new(self.store.clone()).spec(&spec.id).await {
             Err(e) if e.kind() == Kind::NotFound => spec,
-            Err(e) => return Err(e),
+            known => known?,
         };
         let post = Post::default();
         let inbox = post.open(&spec.id);

@@ -122,7 +122,7 @@ fn record(
         weights_sha256: job.spec.weights.as_ref().map_or_else(|| "none".into(), |w| w.sha256.clone()),
         checkpoint_sha256: checkpoint.sha256.clone(),
         started: job.spec.created.clone(),
-        finished: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        finished: super::spec::now(),
     };
     let checks = checks(&measured, &prepared.plan.classes, &settings);
     let (mut examples, mut outcomes) = (Vec::new(), Vec::new());

@@ -60,3 +60,8 @@ impl JobSpec {
         Key::new(format!("jobs/{id}")).expect("a sound job id")
     }
 }
+
+/// The present moment as jobs write it down: RFC 3339, UTC, whole seconds.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

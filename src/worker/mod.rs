@@ -161,7 +161,7 @@ impl Worker {
             report,
         };
         let queue = self.setup.queue.clone();
-        publish(&queue, &report(Report::Started)).await?;
+        report(Report::Started).send(&*queue).await?;
         debug!(task = %task.id, worker = %self.setup.id, "started");
         let images = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
@@ -170,7 +170,7 @@ impl Worker {
                 loop {
                     tokio::time::sleep(HEARTBEAT).await;
                     let images = images.load(Ordering::Relaxed);
-                    if let Err(e) = publish(&queue, &report(Report::Progress { images })).await {
+                    if let Err(e) = report(Report::Progress { images }).send(&*queue).await {
                         warn!("a heartbeat was not sent: {}", e.chain());
                     }
                 }
@@ -194,7 +194,7 @@ impl Worker {
             }
             Err(e) => Report::Failed { error: e.chain(), code: e.kind().exit_code() },
         };
-        publish(&queue, &report(last)).await?;
+        report(last).send(&*queue).await?;
         delivery.ack().await
     }
 
@@ -254,9 +254,4 @@ fn parse(body: &[u8]) -> Result<Task> {
         )));
     }
     serde_json::from_slice(body).context(Kind::Data, not_a_task)
-}
-
-async fn publish(queue: &Arc<dyn Queue>, event: &Event) -> Result<()> {
-    let body = serde_json::to_vec(event).context(Kind::Internal, || "an event has no JSON form".into())?;
-    queue.publish(Topic::Events, vec![body.into()]).await
 }
