@@ -85,6 +85,23 @@ pub struct Task {
     pub work: Work,
 }
 
+/// What stands in every message, of whatever version: enough to answer it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Envelope {
+    /// The version it was written in.
+    pub version: u32,
+    /// The job.
+    pub job: JobId,
+    /// The task.
+    #[serde(alias = "id")]
+    pub task: TaskId,
+    /// Who reports, in an event.
+    pub worker: Option<WorkerId>,
+    /// The try that is reported on, in an event.
+    #[serde(default)]
+    pub attempt: String,
+}
+
 /// What a worker can be asked to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]

@@ -37,6 +37,7 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("train.clip_norm", 0.0, 1e6),
     ("train.label_smoothing", 0.0, 0.9),
     ("train.ema", 0.0, 0.99999),
+    ("train.clean_share", 0.0, 0.9),
     ("train.clean_weight", 0.0, 1.0),
     ("train.trades_beta", 0.0, 100.0),
     ("train.patience", 0.0, 100_000.0),

@@ -31,6 +31,8 @@ macro_rules! choice {
 }
 
 choice! {
+    /// What becomes of a job when one of its tasks keeps failing.
+    Poison { Fail = "fail", Skip = "skip" }
     /// How often each class is drawn in training.
     Balance { None = "none", Classes = "classes" }
     /// A network that can be attacked and trained; the text is timm's name where timm has it.
@@ -58,7 +60,7 @@ choice! {
 
 settings! {
     /// Who the job is.
-    JobSettings { name: String, priority: Priority, seed: u64, threads_per_task: usize }
+    JobSettings { name: String, priority: Priority, seed: u64, threads_per_task: usize, poison: Poison }
     /// How photos become shards.
     DataSettings {
         val_fraction: f64, test_fraction: f64, held_fraction: f64, shard_images: usize, stored_side: u32,
@@ -76,7 +78,7 @@ settings! {
     TrainSettings {
         start: Start, rounds: u32, steps_per_round: u32, replicas: u32, batch: usize, rate: f64, head_rate: f64,
         schedule: Schedule, warmup: f64, weight_decay: f64, clip_norm: f64, label_smoothing: f64, ema: f64,
-        loss: Loss, clean_weight: f64, trades_beta: f64, patience: u32, outer: Outer, outer_rate: f64,
+        loss: Loss, clean_share: f64, clean_weight: f64, trades_beta: f64, patience: u32, outer: Outer, outer_rate: f64,
         outer_momentum: f64,
     }
     /// What training defends against.

@@ -48,7 +48,7 @@ pub async fn measure(
         (TaskId(format!("evaluate-{model}-{i:05}")), work)
     });
     let tasks = tasks.collect();
-    let parts = job.stage(&format!("evaluate {model}"), tasks).await?;
+    let parts: Vec<Success> = job.parts(&format!("evaluate {model}"), tasks).await?.into_iter().flatten().collect();
     let outcomes = merged_outcomes(job, &parts).await?;
     let (mut pictures, mut images, mut audit) = (Vec::new(), Vec::new(), Audit::default());
     for part in &parts {
@@ -70,7 +70,7 @@ pub async fn static_copies(
     checkpoint: &Blob,
     shards: &[Blob],
     epsilon: Epsilon,
-) -> Result<Vec<Success>> {
+) -> Result<Vec<Option<Success>>> {
     let tasks = shards.iter().enumerate().map(|(i, shard)| {
         let work = Work::Augment {
             shard: shard.clone(),
@@ -83,13 +83,18 @@ pub async fn static_copies(
         };
         (TaskId(format!("{name}-{i:05}")), work)
     });
-    job.stage(&format!("{name}: FGSM images"), tasks.collect()).await
+    job.parts(&format!("{name}: FGSM images"), tasks.collect()).await
 }
 
 /// Clean accuracy of `checkpoint` on images that are adversarial already.
-pub async fn on_static_copies(job: &mut Job, model: &str, checkpoint: &Blob, copies: &[Success]) -> Result<Count> {
+pub async fn on_static_copies(
+    job: &mut Job,
+    model: &str,
+    checkpoint: &Blob,
+    copies: &[Option<Success>],
+) -> Result<Count> {
     let mut tasks = Vec::new();
-    for (i, copy) in copies.iter().enumerate() {
+    for (i, copy) in copies.iter().flatten().enumerate() {
         let work = Work::Evaluate {
             shard: output(copy, "shard")?,
             checkpoint: checkpoint.clone(),
@@ -100,6 +105,7 @@ pub async fn on_static_copies(job: &mut Job, model: &str, checkpoint: &Blob, cop
         };
         tasks.push((TaskId(format!("static-{model}-{i:05}")), work));
     }
-    let parts = job.stage(&format!("evaluate {model} on the static set"), tasks).await?;
+    let parts = job.parts(&format!("evaluate {model} on the static set"), tasks).await?;
+    let parts: Vec<Success> = parts.into_iter().flatten().collect();
     Ok(merged_outcomes(job, &parts).await?.count(0))
 }

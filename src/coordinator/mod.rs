@@ -94,6 +94,7 @@ impl Coordinator {
             observer,
             cancelled,
             gave_up: false,
+            left_out: Vec::new(),
         };
         let outcome = self.program(&mut job).await;
         if let Err(e) = outcome {

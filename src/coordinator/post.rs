@@ -7,9 +7,9 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{error, warn};
 
 use super::stage::Message;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::queue::{Delivery, Queue, Topic};
-use crate::task::{Event, JobId, Report, Task, VERSION};
+use crate::task::{Envelope, Event, JobId, Report, Task, VERSION};
 
 /// Messages that may wait to be written down before the queue sends more.
 const UNANSWERED: u16 = 512;
@@ -46,19 +46,13 @@ impl Post {
     }
 
     async fn event(&self, delivery: Box<dyn Delivery>) -> Result<()> {
-        match serde_json::from_slice::<Event>(delivery.body()) {
-            Ok(event) if event.version == VERSION => {
-                if event.report == Report::Changed {
-                    self.bell.notify_one();
-                    return delivery.ack().await;
-                }
-                let job = event.job.clone();
-                return self.put(&job, |delivery| Message::Event(event, delivery), delivery).await;
-            }
-            Ok(event) => warn!(version = event.version, worker = %event.worker, "an event of another version"),
-            Err(e) => warn!("a message that is no event: {e}"),
+        let Some(event) = read(delivery.body()) else { return delivery.ack().await };
+        if event.report == Report::Changed {
+            self.bell.notify_one();
+            return delivery.ack().await;
         }
-        delivery.ack().await
+        let job = event.job.clone();
+        self.put(&job, |delivery| Message::Event(event, delivery), delivery).await
     }
 
     async fn undelivered(&self, queue: &dyn Queue, delivery: Box<dyn Delivery>) -> Result<()> {
@@ -92,5 +86,36 @@ impl Post {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, mpsc::UnboundedSender<Message>>> {
         self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An event. One of another version says nothing but that its worker is of another release.
+fn read(body: &[u8]) -> Option<Event> {
+    if let Ok(envelope) = serde_json::from_slice::<Envelope>(body)
+        && envelope.version != VERSION
+    {
+        let Envelope { version, job, task, attempt, worker } = envelope;
+        let worker = worker?;
+        let error = format!(
+            "worker {worker} writes messages of version {version}, this coordinator reads version {VERSION}; run \
+             coordinators and workers of one release"
+        );
+        let report = Report::Failed { error, code: Kind::Job.exit_code() };
+        return Some(Event { version: VERSION, job, task, attempt, worker, report });
+    }
+    serde_json::from_slice(body).inspect_err(|e| warn!("a message that is no event: {e}")).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_of_another_release_is_told_apart_from_garbage() {
+        let other = br#"{"version": 7, "job": "j", "task": "t", "attempt": "a", "worker": "w", "report": "new"}"#;
+        let Report::Failed { error, .. } = read(other).unwrap().report else { panic!("it fails the attempt") };
+        assert!(error.contains("worker w writes messages of version 7"), "{error}");
+        assert!(read(b"{}").is_none() && read(br#"{"version": 1, "job": "j", "task": "t"}"#).is_none());
     }
 }

@@ -8,7 +8,7 @@ use super::spec::Program;
 use super::stage::Job;
 use super::training::{Shards, output};
 use crate::config::Balance;
-use crate::dataset::{Inspected, Photo, Plan, Split, plan, scan};
+use crate::dataset::{Finding, Inspected, Photo, Plan, Split, plan, scan};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::{Blob, Key};
 use crate::task::{TaskId, Work};
@@ -78,13 +78,19 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
         let blob = job.store.put_json(&job.key(format!("plan/photos-{number:05}.json")), &chunk).await?;
         tasks.push((TaskId(format!("inspect-{number:05}")), Work::Inspect { photos: blob }));
     }
-    let parts = job.stage("inspect photos", tasks).await?;
+    let parts = job.parts("inspect photos", tasks).await?;
     let mut inspected: Vec<Inspected> = Vec::with_capacity(photos.len());
-    for part in &parts {
-        inspected.extend(read::<Vec<Inspected>>(job, &output(part, "photos")?).await?);
+    for (part, chunk) in parts.iter().zip(photos.chunks(CHUNK)) {
+        match part {
+            Some(part) => inspected.extend(read::<Vec<Inspected>>(job, &output(part, "photos")?).await?),
+            None => inspected.extend(chunk.iter().map(|photo| Inspected {
+                photo: photo.clone(),
+                finding: Finding::Unusable("the task that was to look at it failed (job.poison)".into()),
+            })),
+        }
     }
     let s = &job.spec.settings;
-    let plan = match job.spec.program {
+    let mut plan = match job.spec.program {
         Program::Train => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
         Program::Evaluate | Program::Augment | Program::Rehearse { .. } => {
             let classes = job.spec.model.as_ref().map(|m| m.classes.clone()).unwrap_or_default();
@@ -98,8 +104,10 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
         let blob = job.store.put_json(&job.key(format!("plan/{id}.json")), &(&plan.classes, shard)).await?;
         tasks.push((TaskId(id), Work::Shard { plan: blob }));
     }
-    let made = job.stage("pack shards", tasks).await?;
-    let shards = made.iter().map(|m| output(m, "shard")).collect::<Result<_>>()?;
+    let made = job.parts("pack shards", tasks).await?;
+    let lost: Vec<bool> = made.iter().map(Option::is_none).collect();
+    plan.leave_out(&lost, "the task that was to pack it failed (job.poison)");
+    let shards = made.iter().flatten().map(|m| output(m, "shard")).collect::<Result<_>>()?;
     Ok(Prepared { plan, shards })
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{self, checks::Subject};
 use crate::model::{self, ModelSpec, Weights};
 use crate::outcome::Count;
-use crate::report::{Check, GuardEvent, Provenance, RoundRecord, RunRecord};
+use crate::report::{Check, GuardEvent, LeftOut, Provenance, RoundRecord, RunRecord};
 use crate::store::{Blob, Store};
 use crate::task::{Success, TaskId, Work};
 
@@ -124,7 +124,8 @@ fn record(
         started: job.spec.created.clone(),
         finished: super::spec::now(),
     };
-    let checks = checks(&measured, &prepared.plan.classes, &settings);
+    let mut checks = checks(&measured, &prepared.plan.classes, &settings);
+    checks.extend(completeness(&job.left_out));
     let (mut examples, mut outcomes) = (Vec::new(), Vec::new());
     for (name, found) in measured {
         examples.extend(found.examples);
@@ -138,6 +139,7 @@ fn record(
         measured: measured_split.name().into(),
         quarantined: prepared.plan.quarantined.clone(),
         duplicates: prepared.plan.duplicates.clone(),
+        left_out: job.left_out.clone(),
         rounds: training.rounds,
         events: training.events,
         checks,
@@ -169,6 +171,17 @@ fn checks(measured: &[(String, Measured)], classes: &[String], settings: &Settin
         .collect()
 }
 
+/// A check that fails where the job went on without something.
+fn completeness(left_out: &[LeftOut]) -> Option<Check> {
+    let first = left_out.first()?;
+    Some(Check {
+        name: "job: nothing was left out".into(),
+        passed: false,
+        figure: format!("{} tasks failed for good, the first: {} {}", left_out.len(), first.task, first.why),
+        explanation: "Figures of a part of the photos are figures of that part alone.".into(),
+    })
+}
+
 /// The weights that training starts from: those submitted with a new head, or fresh ones.
 async fn initial_checkpoint(job: &Job, classes: usize) -> Result<Blob> {
     let (architecture, seed) = (job.spec.settings.model.architecture, job.spec.settings.job.seed);
@@ -195,7 +208,7 @@ pub async fn evaluate(job: &mut Job, source: &dyn Store) -> Result<RunRecord> {
 }
 
 /// Photos and a model to adversarial copies of all photos, shard by shard.
-pub async fn augment(job: &mut Job, source: &dyn Store) -> Result<(Prepared, Vec<Success>)> {
+pub async fn augment(job: &mut Job, source: &dyn Store) -> Result<(Prepared, Vec<Option<Success>>)> {
     let prepared = preparation::prepare(job, source).await?;
     let checkpoint = given_model(job).await?;
     let epsilon = job.spec.settings.evaluate.static_epsilon;
@@ -210,15 +223,18 @@ pub struct Rehearsal {
     /// From the first task published to the last one written down.
     seconds: f64,
     tasks_per_second: f64,
+    /// What failed for good.
+    left_out: Vec<LeftOut>,
 }
 
 /// Empty tasks, all in one stage.
 pub async fn rehearse(job: &mut Job, tasks: u32) -> Result<Rehearsal> {
     let began = Instant::now();
     let all = (0..tasks).map(|number| (TaskId(format!("nothing-{number:07}")), Work::Nothing));
-    job.stage("rehearse", all.collect()).await?;
+    job.parts("rehearse", all.collect()).await?;
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Rehearsal { tasks, seconds, tasks_per_second: f64::from(tasks) / seconds })
+    let left_out = job.left_out.clone();
+    Ok(Rehearsal { tasks, seconds, tasks_per_second: f64::from(tasks) / seconds, left_out })
 }
 
 /// The model that was submitted.

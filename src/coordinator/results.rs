@@ -55,9 +55,10 @@ async fn finish(job: &Job, record: &RunRecord, report: &Report) -> Result<()> {
 }
 
 /// An adversarial picture beside the place of each photo, and a manifest.
-pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Success]) -> Result<()> {
+pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Option<Success>]) -> Result<()> {
     let mut manifest = String::new();
     for (shard, copy) in prepared.plan.shards.iter().zip(copies) {
+        let Some(copy) = copy else { continue };
         let blob = output(copy, "shard")?;
         let paths: BTreeMap<&str, &str> = shard.samples.iter().map(|s| (s.key.as_str(), s.path.as_str())).collect();
         let name = |key: &str| {
@@ -77,6 +78,10 @@ pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Succe
             manifest.push_str(&line.to_string());
             manifest.push('\n');
         }
+    }
+    for lost in &job.left_out {
+        manifest.push_str(&json!({ "left_out": lost.task, "why": lost.why }).to_string());
+        manifest.push('\n');
     }
     put(job, "manifest.jsonl", manifest.into_bytes()).await
 }

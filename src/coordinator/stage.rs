@@ -13,14 +13,18 @@ use super::log::{Done, Failure, Log, Page};
 use super::post::Inbox;
 use super::progress::{Observer, Progress};
 use super::spec::JobSpec;
-use crate::config::QueueSettings;
+use crate::config::{Poison, QueueSettings};
 use crate::error::{Context, Error, Kind, Result};
 use crate::queue::{Delivery, Queue, Topic};
+use crate::report::LeftOut;
 use crate::store::{Blob, Key, Store};
 use crate::task::{Event, Report, Success, Task, TaskId, VERSION, Work};
 
 /// How often the open tasks are looked through for silent and slow ones.
 const CHECK: Duration = Duration::from_secs(2);
+
+/// In place of an attempt and as the name of a fact: the task failed for good, and the job went on.
+const LEFT_OUT: &str = "left-out";
 
 /// Tasks that are put into messages at once.
 const BATCH: usize = 1000;
@@ -52,6 +56,8 @@ pub struct Job {
     pub(super) cancelled: CancellationToken,
     /// A task of it failed for good.
     pub(super) gave_up: bool,
+    /// What the job went on without (`job.poison = "skip"`).
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Job {
@@ -78,9 +84,38 @@ impl Job {
     /// the order given. Tasks that the log knows are not asked for again: this is what makes a job
     /// resumable, since its program runs again from the start and passes through finished stages.
     pub async fn stage(&mut self, name: &str, tasks: Vec<(TaskId, Work)>) -> Result<Vec<Success>> {
+        self.run(name, tasks, true).await
+    }
+
+    /// The same for tasks of which some may be missing: with `job.poison = "skip"`, `None` stands for one that
+    /// failed for good. That all of them do is an error still.
+    pub async fn parts(&mut self, name: &str, tasks: Vec<(TaskId, Work)>) -> Result<Vec<Option<Success>>> {
+        let needed = self.spec.settings.job.poison == Poison::Fail;
+        let ids: Vec<TaskId> = tasks.iter().map(|(id, _)| id.clone()).collect();
+        let brought = self.run(name, tasks, needed).await?;
+        let mut parts = Vec::with_capacity(brought.len());
+        for (task, success) in ids.into_iter().zip(brought) {
+            parts.push(match success.facts.get(LEFT_OUT) {
+                Some(why) => {
+                    self.left_out.push(LeftOut { task: task.to_string(), why: why.clone() });
+                    None
+                }
+                None => Some(success),
+            });
+        }
+        if let (Some(lost), true) = (self.left_out.last(), !parts.is_empty() && parts.iter().all(Option::is_none)) {
+            return Err(Error::job(format!(
+                "all tasks of stage {name} failed; the last one, {}: {}",
+                lost.task, lost.why
+            )));
+        }
+        Ok(parts)
+    }
+
+    async fn run(&mut self, name: &str, tasks: Vec<(TaskId, Work)>, needed: bool) -> Result<Vec<Success>> {
         let mut open: BTreeMap<TaskId, Open> = BTreeMap::new();
         let fresh = tasks.iter().filter(|(id, _)| self.log.get(id).is_none());
-        open.extend(fresh.map(|(id, work)| (id.clone(), Open::new(work.clone()))));
+        open.extend(fresh.map(|(id, work)| (id.clone(), Open::new(work.clone(), needed))));
         self.tell(Progress::Stage { name: name.to_string(), tasks: tasks.len(), done: tasks.len() - open.len() });
         // Their ids tell tasks apart, so a stage is named by its first one.
         let label = tasks.first().map(|(id, _)| id.to_string()).unwrap_or_default();
@@ -143,7 +178,7 @@ impl Job {
         }
         watch.heard = Instant::now();
         let (mut page, mut again, mut answered) = (Page::default(), Vec::new(), Vec::new());
-        let mut given_up = None;
+        let mut given_up: Vec<(TaskId, String)> = Vec::new();
         for message in messages {
             match message {
                 Message::Event(event, delivery) => {
@@ -153,7 +188,7 @@ impl Job {
                 Message::Undelivered(id, delivery) => {
                     if open.contains_key(&id) {
                         let times = delivery.redelivered().max(self.policy.delivery_limit);
-                        given_up = Some((id.clone(), format!("its worker died or vanished {times} times")));
+                        given_up.push((id.clone(), format!("its worker died or vanished {times} times")));
                     }
                     answered.push(delivery);
                 }
@@ -164,12 +199,15 @@ impl Job {
         for (id, error) in failed {
             let hopeless = open.get(&id).is_some_and(|t| t.hopeless);
             if hopeless || self.log.failures(&id).len() >= self.policy.failures as usize {
-                given_up = Some((id, error));
+                given_up.push((id, error));
             }
         }
-        if let Some((id, why)) = given_up {
-            self.gave_up = true;
-            return Err(self.give_up(&id, open, &why, answered).await);
+        for (id, why) in given_up {
+            if open.get(&id).is_none_or(|task| task.needed) {
+                self.gave_up = true;
+                return Err(self.give_up(&id, open, &why, answered).await);
+            }
+            self.leave_out(id, open, why).await?;
         }
         self.publish(open, again.iter()).await?;
         for delivery in answered {
@@ -286,10 +324,8 @@ impl Job {
         why: &str,
         answered: Vec<Box<dyn Delivery>>,
     ) -> Error {
-        let failures = self.log.failures(id);
         let code = open.get(id).map_or(0, |task| task.code);
-        let attempts: Vec<&str> = failures.iter().map(|f| f.attempt.as_str()).collect();
-        let tried = if attempts.is_empty() { String::new() } else { format!(" (attempts {})", attempts.join(", ")) };
+        let tried = self.tried(id);
         let buried = async {
             if let Some(task) = open.get(id) {
                 self.queue.publish(Topic::Dead, vec![self.body(id, &task.work)?]).await?;
@@ -303,6 +339,25 @@ impl Job {
             warn!(task = %id, "not put among the dead letters: {}", e.chain());
         }
         Error::new(kind_of(code), format!("task {id} failed{tried}: {why}"))
+    }
+
+    /// Puts a task among the dead letters and goes on without what it would have brought.
+    async fn leave_out(&mut self, id: TaskId, open: &mut BTreeMap<TaskId, Open>, why: String) -> Result<()> {
+        let why = format!("failed{}: {why}", self.tried(&id));
+        warn!(task = %id, "left out: {why}");
+        if let Some(task) = open.remove(&id) {
+            self.queue.publish(Topic::Dead, vec![self.body(&id, &task.work)?]).await?;
+        }
+        self.tell(Progress::TaskDone);
+        let success = Success { facts: [(LEFT_OUT.to_string(), why)].into(), ..Success::default() };
+        let done = vec![Done { task: id, attempt: LEFT_OUT.into(), success }];
+        self.log.append(Page { done, ..Page::default() }).await
+    }
+
+    /// The attempts at a task, for a message.
+    fn tried(&self, id: &TaskId) -> String {
+        let attempts: Vec<&str> = self.log.failures(id).iter().map(|f| f.attempt.as_str()).collect();
+        if attempts.is_empty() { String::new() } else { format!(" (attempts {})", attempts.join(", ")) }
     }
 }
 
@@ -338,11 +393,14 @@ struct Open {
     code: u8,
     /// No further attempt could fare better.
     hopeless: bool,
+    /// The job cannot go on without it.
+    needed: bool,
 }
 
 impl Open {
-    fn new(work: Work) -> Self {
-        Self { work, images: BTreeMap::new(), started: None, heard: None, copied: false, code: 0, hopeless: false }
+    fn new(work: Work, needed: bool) -> Self {
+        let images = BTreeMap::new();
+        Self { work, images, started: None, heard: None, copied: false, code: 0, hopeless: false, needed }
     }
 }
 

@@ -108,6 +108,10 @@ fn failed(kind: Kind) -> Option<Report> {
     Some(Report::Failed { error: "the shard is corrupt".into(), code: kind.exit_code() })
 }
 
+fn result_of(job: &str) -> crate::store::Key {
+    crate::store::Key::new(format!("jobs/{job}/result/rehearsal.json")).unwrap()
+}
+
 async fn run(world: &World, tasks: u32) -> Result<()> {
     let coordinator = world.coordinator("c");
     let run = coordinator.run(world.job("j", tasks), Observer::new(|_| {}));
@@ -134,6 +138,31 @@ async fn a_task_that_goes_on_failing_ends_the_job_and_is_put_aside() {
     let dead = world.queue.consume(&[Topic::Dead], 1).await.unwrap().next().await.unwrap();
     let task: Task = serde_json::from_slice(dead.body()).unwrap();
     assert_eq!(task.id.0, bad);
+}
+
+#[tokio::test]
+async fn a_job_that_may_goes_on_without_what_keeps_failing_and_remembers_it() {
+    let mut world = World::new();
+    world.settings.job.poison = crate::config::Poison::Skip;
+    let bad = "nothing-0000007";
+    world.worker("w", move |task, _| if task.id.0 == bad { failed(Kind::Data) } else { done() });
+    run(&world, 20).await.unwrap();
+    let found = world.store.get_json::<serde_json::Value>(&result_of("j"), 1 << 20).await.unwrap();
+    assert_eq!(found["left_out"][0]["task"], bad);
+    for part in ["w-1, w-2, w-3", "the shard is corrupt"] {
+        assert!(found["left_out"][0]["why"].as_str().unwrap().contains(part), "{found:#}");
+    }
+    let dead = world.queue.consume(&[Topic::Dead], 1).await.unwrap().next().await.unwrap();
+    assert_eq!(serde_json::from_slice::<Task>(dead.body()).unwrap().id.0, bad);
+    run(&world, 20).await.expect("a coordinator that takes it over knows that nothing is to be done");
+}
+
+#[tokio::test]
+async fn a_job_of_which_everything_fails_fails_whatever_its_policy() {
+    let mut world = World::new();
+    world.settings.job.poison = crate::config::Poison::Skip;
+    world.worker("w", move |_, _| failed(Kind::Data));
+    assert!(run(&world, 3).await.unwrap_err().chain().contains("all tasks of stage rehearse failed"));
 }
 
 #[tokio::test]

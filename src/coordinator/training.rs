@@ -158,11 +158,20 @@ impl Phase {
         let mut order = shards.train.clone();
         order.shuffle(&mut stream(s.job.seed, Purpose::Order, u64::from(round), self.name));
         let adversarial = if self.adversarial && !inner {
-            self.augment(job, &order, state, round, rollbacks, step, budget).await?
+            let made = self.augment(job, &order, state, round, rollbacks, step, budget).await?;
+            let mut there = made.iter().map(Option::is_some);
+            order.retain(|_| there.next().unwrap_or(false));
+            made.into_iter().flatten().collect()
         } else {
             Vec::new()
         };
         let replicas = s.train.replicas as usize;
+        if order.len() < replicas {
+            let left = order.len();
+            return Err(Error::data(format!(
+                "{left} training shards are left for {replicas} replicas (train.replicas)"
+            )));
+        }
         let deal = |all: &[Blob], replica: usize| -> Vec<Blob> {
             all.iter().skip(replica).step_by(replicas).cloned().collect()
         };
@@ -188,7 +197,8 @@ impl Phase {
             };
             (TaskId(format!("{tag}-train-{replica}")), Work::Train(work))
         });
-        let trained = job.stage(&format!("{} {round}: train", self.name), tasks.collect()).await?;
+        let trained = job.parts(&format!("{} {round}: train", self.name), tasks.collect()).await?;
+        let trained: Vec<Success> = trained.into_iter().flatten().collect();
         let outputs = trained.iter().map(|t| Ok((output(t, "checkpoint")?, output(t, "optimizer")?)));
         let merge = Work::Merge {
             start: state.checkpoint.clone(),
@@ -224,7 +234,7 @@ impl Phase {
         Ok((next, record))
     }
 
-    /// Adversarial copies of the training shards, in their order.
+    /// Adversarial copies of the training shards, in their order; none of a shard that is left out.
     #[expect(clippy::too_many_arguments, reason = "all of a round's circumstances")]
     async fn augment(
         &self,
@@ -235,7 +245,7 @@ impl Phase {
         rollbacks: u32,
         step: f64,
         budget: f64,
-    ) -> Result<Vec<Blob>> {
+    ) -> Result<Vec<Option<Blob>>> {
         let s = &job.spec.settings;
         let once = s.adversary.freshness == Freshness::Once;
         let (tag, view) = if once { ("once".to_string(), 0) } else { (format!("r{round:04}-{rollbacks}"), round) };
@@ -252,8 +262,8 @@ impl Phase {
             };
             (TaskId(format!("{}-{tag}-augment-{}", self.name, &shard.sha256[..12])), work)
         });
-        let made = job.stage(&format!("{} {round}: augment", self.name), tasks.collect()).await?;
-        made.iter().map(|m| output(m, "shard")).collect()
+        let made = job.parts(&format!("{} {round}: augment", self.name), tasks.collect()).await?;
+        made.iter().map(|m| m.as_ref().map(|m| output(m, "shard")).transpose()).collect()
     }
 
     /// Clean, FGSM and PGD accuracy on the held slice.
@@ -279,7 +289,8 @@ impl Phase {
             (TaskId(format!("{tag}-guard-{i:03}")), work)
         });
         let tasks = tasks.collect();
-        let parts = job.stage(&format!("{tag}: guard"), tasks).await?;
+        let parts = job.parts(&format!("{tag}: guard"), tasks).await?;
+        let parts: Vec<Success> = parts.into_iter().flatten().collect();
         let outcomes = merged_outcomes(job, &parts).await?;
         let count = |i: usize| if attacked { outcomes.count(i) } else { Count { correct: 0, n: 0 } };
         Ok([outcomes.count(0), count(1), count(2)])

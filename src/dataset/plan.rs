@@ -99,6 +99,16 @@ impl Plan {
         counts
     }
 
+    /// Sets the photos of the shards aside that `lost` marks.
+    pub fn leave_out(&mut self, lost: &[bool], reason: &str) {
+        let mut lost = lost.iter();
+        for shard in self.shards.extract_if(.., |_| lost.next().copied().unwrap_or(false)) {
+            let photos = shard.samples.into_iter();
+            self.quarantined.extend(photos.map(|s| Quarantined { path: s.path, reason: reason.into() }));
+        }
+        self.quarantined.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
     /// SHA-256 over classes, sides and photos in their order: two plans with the same one train and
     /// measure on the same files in the same order.
     pub fn dataset_sha256(&self) -> String {

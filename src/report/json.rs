@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::headline::Headline;
 use super::results::{self, Confusion, Figure, Measured, StaticFigure, WorstCase};
 use super::verdict::Verdict;
-use super::{Check, Example, GuardEvent, Provenance, RoundRecord, RunRecord};
+use super::{Check, Example, GuardEvent, LeftOut, Provenance, RoundRecord, RunRecord};
 use crate::config::Settings;
 use crate::dataset::{Duplicate, Quarantined};
 use crate::error::{Context, Error, Kind, Result};
@@ -51,6 +51,9 @@ pub struct Report {
     pub duplicates: Listed<Duplicate>,
     /// Photos set aside.
     pub quarantine: Listed<Quarantined>,
+    /// What the job went on without.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// What the pictures on the page show.
     pub examples: Vec<ExampleEntry>,
     /// Versions and circumstances.
@@ -184,6 +187,7 @@ impl Report {
             },
             duplicates: listed(&record.duplicates),
             quarantine: listed(&record.quarantined),
+            left_out: record.left_out.clone(),
             examples,
             provenance: record.provenance.clone(),
             settings: without_passwords(&record.settings),

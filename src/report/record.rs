@@ -40,6 +40,15 @@ pub struct GuardEvent {
     pub what: String,
 }
 
+/// A task that failed for good and that the job went on without (`job.poison`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its id, which names stage and shard.
+    pub task: String,
+    /// The attempts and the last one's error.
+    pub why: String,
+}
+
 /// Bytes as base64 in JSON.
 mod base64_text {
     use base64::prelude::*;
@@ -136,6 +145,8 @@ pub struct RunRecord {
     pub quarantined: Vec<Quarantined>,
     /// Photos dropped as duplicates.
     pub duplicates: Vec<Duplicate>,
+    /// What the job went on without.
+    pub left_out: Vec<LeftOut>,
     /// Every round in order, baseline first.
     pub rounds: Vec<RoundRecord>,
     /// What the guard and early stopping did.

@@ -85,19 +85,27 @@ pub fn round(
     for taken in 0..plan.steps {
         let batch = batches.next().ok_or_else(|| too_few(plan, taken))??;
         let count = batch.labels.size()[0] as f64;
+        let spared = (count * plan.train.clean_share) as i64;
         let step = plan.first_step + taken;
         metrics.rate = plan.rate * schedule::rate(plan.train, step, plan.total_steps);
 
         let images = channels_last(&batch.images.to_device(network.device()));
         let labels = batch.labels.to_device(network.device());
-        let adversarial = match &batch.adversarial {
-            Some(ready) => Some(channels_last(&ready.to_device(network.device()))),
+        let rest = |all: &Tensor| all.narrow(0, spared, all.size()[0] - spared);
+        let made = match &batch.adversarial {
+            Some(ready) => Some(rest(&channels_last(&ready.to_device(network.device())))),
             None => {
                 let share = schedule::ramp(plan.ramp, step, plan.total_steps);
                 metrics.epsilon = plan.adversary.map_or(0.0, |adversary| share * adversary.epsilon.value());
-                craft(&attacked, &images, &labels, &batch.keys, metrics.epsilon, plan)?
+                let keys = batch.keys.get(spared as usize..).unwrap_or_default();
+                craft(&attacked, &rest(&images), &rest(&labels), keys, metrics.epsilon, plan)?
             }
         };
+
+        let adversarial = made.map(|made| match spared {
+            0 => made,
+            _ => Tensor::cat(&[images.narrow(0, 0, spared), made], 0),
+        });
 
         let scored = loss::score(&trained, &images, adversarial.as_ref(), &labels, plan.train);
         let gradients = Tensor::run_backward(&[&scored.loss], &leaves, false, false);

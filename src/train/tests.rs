@@ -33,6 +33,7 @@ pub fn settings() -> (TrainSettings, AdversarySettings) {
         label_smoothing: 0.0,
         ema: 0.0,
         loss: Loss::Adversarial,
+        clean_share: 0.0,
         clean_weight: 0.5,
         trades_beta: 6.0,
         patience: 0,
@@ -163,6 +164,20 @@ fn images_made_beforehand_are_trained_on_as_they_are() {
     let (reference, expected) = trained(1, &train, None);
     assert_eq!((metrics.loss, metrics.accuracy, metrics.epsilon), (expected[0].loss, expected[0].accuracy, 0.0));
     assert_eq!(network.weights(), reference.weights());
+}
+
+#[test]
+fn a_share_of_each_batch_is_left_as_it_is() {
+    let (mut train, ramp) = settings();
+    train.clean_share = 0.5;
+    let (network, mut optimizer) = (network(), AdamW::new(network().leaves(), &train));
+    let half_black = batches().map(|batch| {
+        let batch = batch?;
+        let adversarial = Tensor::cat(&[batch.images.narrow(0, 0, 8).zeros_like(), batch.images.narrow(0, 8, 8)], 0);
+        Ok(Batch { adversarial: Some(adversarial), ..batch })
+    });
+    round(&network, &mut optimizer, &mut { half_black }, &plan(0, 1, &train, &ramp), &|_| ()).unwrap();
+    assert_eq!(network.weights(), trained(1, &train, None).0.weights());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tch::Tensor;
 
 use super::Attempt;
 use super::compute::Recipe;
+use super::memory;
 use super::training::{decoded, open};
 use crate::attack::{self, Attack, Noise, Objective};
 use crate::config::{Epsilon, Settings};
@@ -37,7 +38,10 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
             let network = compute.network(&recipe)?;
             let settings = &spec.settings;
             let mut batches = Batches::new(&path, settings, recipe.spec.input_size, limit, keep_images)?;
-            let progress = |images| seen.store(images, Ordering::Relaxed);
+            let progress = |images| {
+                seen.store(images, Ordering::Relaxed);
+                memory::give_back();
+            };
             let seed = settings.job.seed;
             let measured = evaluate::shard(network, &mut batches, &conditions, seed, examples, &progress)?;
             Ok((measured, batches.kept.map(ShardWriter::finish).transpose()?))

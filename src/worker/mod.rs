@@ -6,6 +6,7 @@
 mod cache;
 mod compute;
 mod evaluation;
+mod memory;
 mod photos;
 mod thread;
 mod training;
@@ -27,7 +28,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::Jobs;
 use crate::queue::{Delivery, Queue, Topic};
 use crate::store::{Blob, Key, Reader, Store};
-use crate::task::{Event, JobId, Report, Success, Task, VERSION, WorkerId};
+use crate::task::{Envelope, Event, JobId, Report, Success, Task, VERSION, WorkerId};
 
 use cache::Cache;
 use thread::Thread;
@@ -35,7 +36,7 @@ use thread::Thread;
 /// How often a running task says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// How long a worker keeps away from tasks after its disk has failed it.
+/// How long a worker keeps away from tasks after its disk has failed it, or its release.
 const TROUBLE: Duration = Duration::from_secs(20);
 
 /// For how long a job that had not ended is taken to be running.
@@ -138,10 +139,11 @@ impl Worker {
 
     async fn handle(&mut self, delivery: Box<dyn Delivery>) -> Result<()> {
         let task = match parse(delivery.body()) {
-            Ok(task) => task,
-            Err(e) => {
+            Message::Task(task) => *task,
+            Message::OtherVersion(envelope) => return self.decline(envelope, delivery).await,
+            Message::Unreadable(why) => {
                 // Nobody to report to: the message itself is all there is to keep.
-                error!("a message that is no task was set aside: {}", e.chain());
+                error!("a message that is no task was set aside: {why}");
                 self.setup.queue.publish(Topic::Dead, vec![delivery.body().clone()]).await?;
                 return delivery.ack().await;
             }
@@ -198,6 +200,23 @@ impl Worker {
         delivery.ack().await
     }
 
+    /// Says that a task cannot be read, then leaves it to others for a while: they may be of its release.
+    async fn decline(&self, envelope: Envelope, delivery: Box<dyn Delivery>) -> Result<()> {
+        let Envelope { version, job, task, .. } = envelope;
+        let worker = self.setup.id.clone();
+        let error = format!(
+            "worker {worker} reads messages of version {VERSION}, this one has version {version}; run coordinators \
+             and workers of one release"
+        );
+        error!(%task, "{error}");
+        let attempt = format!("{worker}-{:08x}", rand::rng().next_u32());
+        let report = Report::Failed { error, code: Kind::Job.exit_code() };
+        Event { version: VERSION, job, task, attempt, worker, report }.send(&*self.setup.queue).await?;
+        delivery.ack().await?;
+        tokio::time::sleep(TROUBLE).await;
+        Ok(())
+    }
+
     async fn attempt(&mut self, task: &Task, attempt: &str, images: Arc<AtomicU64>) -> Result<Success> {
         let spec = self.spec(&task.spec).await?;
         if spec.id != task.job {
@@ -240,18 +259,36 @@ impl Worker {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Task> {
-    #[derive(serde::Deserialize)]
-    struct Header {
-        version: u32,
+/// What the queue can bring a worker.
+#[derive(Debug)]
+enum Message {
+    Task(Box<Task>),
+    /// From a coordinator of another release.
+    OtherVersion(Envelope),
+    Unreadable(String),
+}
+
+fn parse(body: &[u8]) -> Message {
+    match serde_json::from_slice::<Envelope>(body) {
+        Ok(envelope) if envelope.version != VERSION => Message::OtherVersion(envelope),
+        Ok(_) => match serde_json::from_slice(body) {
+            Ok(task) => Message::Task(task),
+            Err(e) => Message::Unreadable(e.to_string()),
+        },
+        Err(e) => Message::Unreadable(e.to_string()),
     }
-    let not_a_task = || "the message is no task".to_string();
-    let header: Header = serde_json::from_slice(body).context(Kind::Data, not_a_task)?;
-    if header.version != VERSION {
-        return Err(Error::data(format!(
-            "the task has format version {}, this worker reads version {VERSION}",
-            header.version
-        )));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_another_version_can_be_answered_and_garbage_cannot() {
+        let next = br#"{"version": 2, "job": "j", "id": "train-r0000-0-train-0", "work": {"kind": "dream"}}"#;
+        assert!(matches!(parse(next), Message::OtherVersion(e) if e.version == 2 && e.task.0.starts_with("train")));
+        for garbage in [&b""[..], b"hello", b"{}", br#"{"version": 1, "job": "../x", "id": "t"}"#] {
+            assert!(matches!(parse(garbage), Message::Unreadable(_)), "{garbage:?}");
+        }
     }
-    serde_json::from_slice(body).context(Kind::Data, not_a_task)
 }

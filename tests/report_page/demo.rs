@@ -44,6 +44,7 @@ pub fn record() -> RunRecord {
                 identical: i % 3 == 0,
             })
             .collect(),
+        left_out: Vec::new(),
         rounds: rounds(),
         events: vec![
             GuardEvent {
