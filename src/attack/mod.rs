@@ -42,7 +42,7 @@ pub use noise::Noise;
 pub use quantise::quantise;
 
 /// PGD's step as a multiple of ε / steps: the authors' choice (see `pgd.rs`).
-const PGD_STEP: f64 = 2.5;
+pub(crate) const PGD_STEP: f64 = 2.5;
 /// RS-FGSM's step as a multiple of ε (see `rs_fgsm.rs`).
 const RS_FGSM_STEP: f64 = 1.25;
 /// N-FGSM's noise as a multiple of ε (see `n_fgsm.rs`).

@@ -26,6 +26,7 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("augment.jitter", 0.0, 0.9),
     ("baseline.rounds", 1.0, 10_000.0),
     ("baseline.rate", 1e-9, 10.0),
+    ("train.input_size", 0.0, 1024.0),
     ("train.rounds", 1.0, 100_000.0),
     ("train.steps_per_round", 0.0, 1e6),
     ("train.replicas", 1.0, 1024.0),
@@ -113,6 +114,14 @@ pub(super) fn check_together(s: &Settings, sources: &BTreeMap<String, String>) -
             s.train.loss != Loss::Trades || s.adversary.method != Adversary::Fgsm,
             ["train.loss", "adversary.method"],
             "the divergence that trades follows has no gradient at the clean image; take rs-fgsm, n-fgsm or pgd".into(),
+        ),
+        (
+            s.train.input_size == 0 || s.train.input_size >= 32,
+            ["train.input_size", "model.input_size"],
+            format!(
+                "{} pixels are too few; allowed are 32 to 1024, and 0 for the network's own size",
+                s.train.input_size
+            ),
         ),
         (
             s.train.ema == 0.0 || s.train.outer == Outer::Average,

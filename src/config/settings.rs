@@ -76,7 +76,7 @@ settings! {
     BaselineSettings { rounds: u32, rate: f64 }
     /// Adversarial training.
     TrainSettings {
-        start: Start, rounds: u32, steps_per_round: u32, replicas: u32, batch: usize, rate: f64, head_rate: f64,
+        start: Start, input_size: u32, rounds: u32, steps_per_round: u32, replicas: u32, batch: usize, rate: f64, head_rate: f64,
         schedule: Schedule, warmup: f64, weight_decay: f64, clip_norm: f64, label_smoothing: f64, ema: f64,
         loss: Loss, clean_share: f64, clean_weight: f64, trades_beta: f64, patience: u32, outer: Outer, outer_rate: f64,
         outer_momentum: f64,
@@ -113,6 +113,11 @@ settings! {
 }
 
 impl Settings {
+    /// Pixels of the square views that training sees, which may be smaller than what the network is used at.
+    pub fn training_size(&self) -> u32 {
+        if self.train.input_size == 0 { self.model.input_size } else { self.train.input_size }
+    }
+
     /// Those that belong to the job wherever it runs: what says where things are is blanked, since it
     /// changes no result and may hold passwords.
     pub fn of_job(&self) -> Self {

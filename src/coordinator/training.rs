@@ -4,7 +4,8 @@ use rand::seq::SliceRandom;
 
 use super::progress::Progress;
 use super::stage::Job;
-use crate::config::{Epsilon, Freshness, Settings};
+use crate::attack::PGD_STEP;
+use crate::config::{Adversary, Epsilon, Freshness, Settings};
 use crate::error::{Error, Result};
 use crate::outcome::{Count, Outcomes};
 use crate::report::{GuardEvent, RoundRecord};
@@ -25,6 +26,9 @@ pub struct Shards {
     /// See [`TrainWork::repeats`].
     pub repeats: Vec<f64>,
 }
+
+/// Rounds for which FGSM accuracy may hide a PGD accuracy that does not rise.
+const LASTING: usize = 3;
 
 /// What a phase is to do.
 #[derive(Debug, Clone)]
@@ -60,6 +64,26 @@ struct State {
     outer: Option<Blob>,
 }
 
+/// The training adversary as the guard has left it.
+#[derive(Debug, Clone, Copy)]
+struct Adversarial {
+    method: Adversary,
+    step: f64,
+}
+
+impl Adversarial {
+    /// Makes a collapse less likely: a shorter step first, then, since single steps are what models learn to
+    /// deceive, many (Madry et al. 2017). Says what it did.
+    fn soften(&mut self, settings: &Settings, rollbacks: u32) -> String {
+        if rollbacks > 1 && self.method != Adversary::Pgd {
+            (self.method, self.step) = (Adversary::Pgd, PGD_STEP);
+            return format!("now against PGD with {} steps", settings.adversary.steps);
+        }
+        self.step *= settings.guard.soften;
+        format!("step size now {} x epsilon", self.step)
+    }
+}
+
 impl State {
     fn new(checkpoint: &Blob) -> Self {
         Self { checkpoint: checkpoint.clone(), optimizer: None, outer: None }
@@ -78,13 +102,15 @@ impl Phase {
         let mut best: Option<(f64, u32, State)> = None;
         let mut best_pgd = 0.0_f64;
         let (mut rounds, mut events) = (Vec::<RoundRecord>::new(), Vec::<GuardEvent>::new());
-        let mut step = settings.adversary.step;
+        let mut adversary = Adversarial { method: settings.adversary.method, step: settings.adversary.step };
         let (mut rollbacks, mut round) = (0, 0);
+        // Where the rounds since the last roll-back begin.
+        let mut since = 0;
         let mut stored: Vec<Blob> = Vec::new();
         while round < self.rounds {
-            let (next, mut record) = self.round(job, shards, &state, round, rollbacks, step).await?;
+            let (next, mut record) = self.round(job, shards, &state, round, rollbacks, adversary).await?;
             stored.extend(next.blobs());
-            if let Some(what) = self.collapse(&settings, &record, best_pgd) {
+            if let Some(what) = self.collapse(&settings, &rounds[since..], &record, best_pgd) {
                 rollbacks += 1;
                 if rollbacks > settings.guard.rollbacks {
                     return Err(Error::job(format!(
@@ -92,7 +118,7 @@ impl Phase {
                         settings.guard.rollbacks
                     )));
                 }
-                step *= settings.guard.soften;
+                let remedy = adversary.soften(&settings, rollbacks);
                 let back = match &best {
                     Some((_, good, kept)) => {
                         state = kept.clone();
@@ -103,10 +129,11 @@ impl Phase {
                         "back to the weights before round 0".to_string()
                     }
                 };
-                let event = GuardEvent { round, what: format!("{what}; {back}, step size now {step} x epsilon") };
+                let event = GuardEvent { round, what: format!("{what}; {back}, {remedy}") };
                 job.tell(Progress::Guard(event.clone()));
                 events.push(event);
                 rounds.push(record);
+                since = rounds.len();
                 // The same round again: what was lost is done over, so that the schedule ends where it should.
                 continue;
             }
@@ -147,7 +174,7 @@ impl Phase {
         state: &State,
         round: u32,
         rollbacks: u32,
-        step: f64,
+        adversary: Adversarial,
     ) -> Result<(State, RoundRecord)> {
         let s = job.spec.settings.clone();
         let tag = format!("{}-r{round:04}-{rollbacks}", self.name);
@@ -158,7 +185,7 @@ impl Phase {
         let mut order = shards.train.clone();
         order.shuffle(&mut stream(s.job.seed, Purpose::Order, u64::from(round), self.name));
         let adversarial = if self.adversarial && !inner {
-            let made = self.augment(job, &order, state, round, rollbacks, step, budget).await?;
+            let made = self.augment(job, &order, state, round, rollbacks, adversary, budget).await?;
             let mut there = made.iter().map(Option::is_some);
             order.retain(|_| there.next().unwrap_or(false));
             made.into_iter().flatten().collect()
@@ -189,9 +216,9 @@ impl Phase {
                 rate: self.rate,
                 repeats: shards.repeats.clone(),
                 adversary: inner.then_some(StepAdversary {
-                    method: s.adversary.method,
+                    method: adversary.method,
                     epsilon: s.adversary.epsilon,
-                    step,
+                    step: adversary.step,
                     noise: s.adversary.noise,
                 }),
             };
@@ -243,7 +270,7 @@ impl Phase {
         state: &State,
         round: u32,
         rollbacks: u32,
-        step: f64,
+        adversary: Adversarial,
         budget: f64,
     ) -> Result<Vec<Option<Blob>>> {
         let s = &job.spec.settings;
@@ -255,9 +282,9 @@ impl Phase {
                 shard: shard.clone(),
                 checkpoint: if once { self.origin.clone() } else { state.checkpoint.clone() },
                 round: Some(view),
-                method: s.adversary.method,
+                method: adversary.method,
                 epsilon,
-                step,
+                step: adversary.step,
                 noise: s.adversary.noise,
             };
             (TaskId(format!("{}-{tag}-augment-{}", self.name, &shard.sha256[..12])), work)
@@ -307,7 +334,7 @@ impl Phase {
     }
 
     /// Says why, if the round looks like catastrophic overfitting (Wong et al. 2020).
-    fn collapse(&self, s: &Settings, record: &RoundRecord, best_pgd: f64) -> Option<String> {
+    fn collapse(&self, s: &Settings, earlier: &[RoundRecord], record: &RoundRecord, best_pgd: f64) -> Option<String> {
         if !self.adversarial || !s.guard.enabled {
             return None;
         }
@@ -319,6 +346,19 @@ impl Phase {
         // A model that is not robust yet shows the same gap; one that is losing it falls at the same time.
         if full && fgsm - pgd > s.guard.gap && pgd < best_pgd - s.guard.drop / 4.0 {
             return Some(format!("FGSM accuracy {:.1} % hides PGD accuracy {:.1} %", fgsm * 100.0, pgd * 100.0));
+        }
+        // Nor does its PGD accuracy stand still there.
+        let masked = |r: &RoundRecord| {
+            let full = r.epsilon >= s.adversary.epsilon.value() - 1e-9;
+            full && r.held_fgsm.accuracy() - r.held_pgd.accuracy() > s.guard.gap
+        };
+        let lately = earlier.get(earlier.len().checked_sub(LASTING - 1)?..)?;
+        let risen = pgd - lately.first()?.held_pgd.accuracy();
+        if masked(record) && lately.iter().all(masked) && risen < s.guard.drop / 4.0 {
+            let (fgsm, pgd) = (fgsm * 100.0, pgd * 100.0);
+            return Some(format!(
+                "FGSM accuracy {fgsm:.1} % hides PGD accuracy {pgd:.1} %, which has not risen for {LASTING} rounds"
+            ));
         }
         None
     }
@@ -356,12 +396,17 @@ mod tests {
     use crate::config::Layers;
 
     fn verdict(fgsm: u64, pgd: u64, epsilon: f64, best_pgd: f64) -> Option<String> {
+        verdict_after(&[], fgsm, pgd, epsilon, best_pgd)
+    }
+
+    /// The same after rounds with these FGSM and PGD accuracies at the full budget.
+    fn verdict_after(before: &[(u64, u64)], fgsm: u64, pgd: u64, epsilon: f64, best_pgd: f64) -> Option<String> {
         let settings = Layers::new().unwrap().set(&["guard.gap=0.4".into(), "guard.drop=0.2".into()]).unwrap();
         let settings = settings.resolve().unwrap().settings;
         let origin = Blob { key: crate::store::Key::new("x").unwrap(), sha256: String::new(), size: 0 };
         let phase = Phase { name: "train", rounds: 9, rate: 0.1, adversarial: true, origin };
         let count = |correct| Count { correct, n: 100 };
-        let record = RoundRecord {
+        let record = |fgsm, pgd, epsilon| RoundRecord {
             phase: "train".into(),
             round: 5,
             loss: 1.0,
@@ -373,7 +418,18 @@ mod tests {
             checkpoint_sha256: String::new(),
             best: false,
         };
-        phase.collapse(&settings, &record, best_pgd)
+        let earlier: Vec<RoundRecord> = before.iter().map(|&(f, p)| record(f, p, 4.0 / 255.0)).collect();
+        phase.collapse(&settings, &earlier, &record(fgsm, pgd, epsilon), best_pgd)
+    }
+
+    #[test]
+    fn fgsm_accuracy_that_goes_on_hiding_pgd_accuracy_is_a_collapse() {
+        let full = 4.0 / 255.0;
+        let stuck = verdict_after(&[(85, 0), (78, 3)], 86, 2, full, 0.03);
+        assert!(stuck.unwrap().contains("has not risen for 3 rounds"));
+        assert!(verdict_after(&[(78, 3)], 86, 2, full, 0.03).is_none(), "two rounds are no habit");
+        assert!(verdict_after(&[(85, 10), (78, 20)], 86, 30, full, 0.2).is_none(), "it rises");
+        assert!(verdict_after(&[(85, 60), (78, 60)], 86, 60, full, 0.6).is_none(), "nothing is hidden");
     }
 
     #[test]

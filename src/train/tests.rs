@@ -20,6 +20,7 @@ const CLASSES: i64 = 4;
 pub fn settings() -> (TrainSettings, AdversarySettings) {
     let train = TrainSettings {
         start: Start::Baseline,
+        input_size: 0,
         rounds: 1,
         steps_per_round: 0,
         replicas: 1,

@@ -87,7 +87,8 @@ pub(super) async fn augment(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
                     return writer.finish();
                 }
                 let count = chunk.len() as u64;
-                let maker = Maker { network, spec: &spec, size: recipe.spec.input_size, attack, epsilon, round };
+                let size = if round.is_some() { spec.settings.training_size() } else { recipe.spec.input_size };
+                let maker = Maker { network, spec: &spec, size, attack, epsilon, round };
                 for sample in maker.attacked(chunk)? {
                     writer.append(&sample)?;
                 }

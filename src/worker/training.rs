@@ -58,7 +58,7 @@ pub(super) async fn round(attempt: &Attempt<'_>, work: &TrainWork) -> Result<Suc
                 train: &settings.train,
                 ramp: &settings.adversary,
             };
-            let mut batches = Batches::new(settings, &work, files, recipe.spec.input_size);
+            let mut batches = Batches::new(settings, &work, files, settings.training_size());
             let progress = |images| seen.store(images, Ordering::Relaxed);
             let metrics = train::round(&network, &mut optimizer, &mut batches, &plan, &progress)?;
             let checkpoint = model::checkpoint::write(&network.weights())?;
@@ -220,4 +220,67 @@ pub(super) fn open(path: &PathBuf) -> Result<ShardReader<BufReader<File>>> {
 /// The pixels of an image in a shard.
 pub(super) fn decoded(bytes: &[u8], key: &str, settings: &Settings) -> Result<RgbImage> {
     decode::decode(bytes, &settings.data).map_err(|reason| Error::data(format!("image {key} of a shard: {reason}")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+    use crate::dataset::pack;
+    use crate::dataset::shard::{Extension, ShardWriter};
+    use crate::store::{Blob, Key};
+
+    /// Eight images of class 0 and two of class 1, as one shard.
+    fn shard(folder: &std::path::Path) -> PathBuf {
+        let mut writer = ShardWriter::new(Vec::new());
+        for number in 0..10 {
+            let label = usize::from(number >= 8);
+            writer
+                .append(&Sample {
+                    key: format!("image{number}"),
+                    label,
+                    image: pack::encode(&RgbImage::new(32, 32), Extension::Png).unwrap(),
+                    extension: Extension::Png,
+                    meta: serde_json::json!({}),
+                })
+                .unwrap();
+        }
+        let path = folder.join("shard.tar");
+        std::fs::write(&path, writer.finish().unwrap()).unwrap();
+        path
+    }
+
+    /// Images of each class in so many batches of ten.
+    fn drawn(repeats: Vec<f64>, batches: usize) -> [i64; 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let layers = Layers::new().unwrap().set(&["train.batch=10".into(), "model.input_size=32".into()]).unwrap();
+        let settings = layers.resolve().unwrap().settings;
+        let checkpoint = Blob { key: Key::new("c").unwrap(), sha256: String::new(), size: 0 };
+        let work = TrainWork {
+            round: 0,
+            replica: 0,
+            checkpoint,
+            optimizer: None,
+            shards: Vec::new(),
+            adversarial: Vec::new(),
+            steps: batches as u32,
+            first_step: 0,
+            total_steps: batches as u32,
+            rate: 0.1,
+            repeats,
+            adversary: None,
+        };
+        let all = Batches::new(&settings, &work, vec![(shard(folder.path()), None)], 32);
+        let labels: Vec<Tensor> = all.take(batches).map(|batch| batch.unwrap().labels).collect();
+        let ones = Tensor::cat(&labels, 0).sum(tch::Kind::Int64).int64_value(&[]);
+        [10 * batches as i64 - ones, ones]
+    }
+
+    #[test]
+    fn images_come_once_a_pass_and_balanced_classes_equally_often() {
+        assert_eq!(drawn(Vec::new(), 10), [80, 20]);
+        let [many, few] = drawn(vec![5.0 / 8.0, 5.0 / 2.0], 100);
+        assert!((450..=550).contains(&few), "{many} and {few} of 1,000");
+    }
 }

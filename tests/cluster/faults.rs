@@ -40,6 +40,61 @@ fn a_poisoned_task_fails_its_job_and_no_other() {
     assert!(cluster.processes.get_mut(&worker).unwrap().try_wait().unwrap().is_none(), "the worker lives on");
 }
 
+/// Where its policy says so, a job goes on without a shard that nobody can read, and its report says so in the
+/// headline. One whose loss is no number fails and names the step; the worker lives on.
+#[test]
+fn a_job_goes_on_without_what_is_lost_where_it_may_and_fails_where_it_diverges() {
+    let mut cluster = Cluster::start();
+    cluster.start_process("coordinator");
+    let worker = cluster.start_process("worker");
+    cluster.submit("tolerant", &["job.poison=skip"]);
+    cluster.until("tolerant", "the first round", |s| s["rounds"].as_array().is_some_and(|r| !r.is_empty()));
+    let key = cluster.list("jobs/tolerant/attempts/shard-val-00000").remove(0);
+    let mut evil = cluster.object(&key);
+    evil[1000] ^= 1;
+    cluster.overwrite(&key, evil);
+    cluster.finished("tolerant");
+    let out = cluster.scene.path("tolerant");
+    cluster.ok(&["fetch", "tolerant", "--out", out.to_str().unwrap()]);
+    let report = small::report(&out);
+    let lost = report["left_out"].as_array().unwrap();
+    let of_trained = lost.iter().find(|l| l["task"] == "evaluate-trained-00000").unwrap_or_else(|| panic!("{lost:?}"));
+    assert!(of_trained["why"].as_str().unwrap().contains(&key), "{of_trained}");
+    assert!(report["headline"].to_string().contains("NOT TO BE TRUSTED"), "{}", report["headline"]);
+    let n = report["results"][0]["n"].as_u64().unwrap();
+    assert!(0 < n && n < 25, "a shard of the 25 photos is missing: {n}");
+
+    cluster.submit("diverging", &["train.rate=10", "train.clip_norm=0", "train.schedule=cosine", "train.warmup=0"]);
+    let end = cluster.until("diverging", "the end", crate::scene::has_ended);
+    assert_eq!(end["state"], "failed");
+    assert!(end["error"][1].as_str().unwrap().contains("training diverged in round"), "{end:#}");
+    assert!(cluster.processes.get_mut(&worker).unwrap().try_wait().unwrap().is_none(), "the worker lives on");
+}
+
+/// Photos are read from a bucket of somebody else's, and tasks that take longer than the broker waits for an
+/// acknowledgement are done once.
+#[test]
+fn photos_from_elsewhere_and_tasks_beyond_the_brokers_patience() {
+    let mut cluster = Cluster::start();
+    let alone = cluster.scene.path("alone");
+    let long = ["train.steps_per_round=60", "baseline.rounds=1"];
+    cluster.scene.run(&alone, 2, &long);
+    let impatient =
+        "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 300).";
+    cluster.broker.ctl(&["eval", impatient]);
+    cluster.start_process("coordinator");
+    cluster.start_process("worker");
+    let photos = cluster.photos_elsewhere();
+    cluster.submit_from(&photos, "long", &long);
+    cluster.finished("long");
+    assert_eq!(cluster.outputs("long"), small::outputs(&alone));
+    let seconds = |task: &serde_json::Value| task["success"]["metrics"]["seconds"].as_f64().unwrap_or(0.0);
+    let longest = cluster.done("long").iter().map(seconds).fold(0.0, f64::max);
+    assert!(longest > 1.5, "no task tried its patience: {longest} s");
+    let end = cluster.until("long", "the end", |_| true);
+    assert_eq!(end["failures"], 0, "{end:#}");
+}
+
 /// A worker that stops without dying is given up; when it wakes its result comes second and is removed.
 #[test]
 fn a_worker_that_hangs_and_one_that_is_cut_off_change_nothing() {

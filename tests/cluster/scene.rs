@@ -57,7 +57,11 @@ impl Cluster {
 
     /// Submits the small job.
     pub fn submit(&self, name: &str, more: &[&str]) {
-        let photos = self.scene.photos.to_str().unwrap();
+        self.submit_from(self.scene.photos.to_str().unwrap(), name, more);
+    }
+
+    /// The same with photos from elsewhere.
+    pub fn submit_from(&self, photos: &str, name: &str, more: &[&str]) {
         let mut arguments = vec!["submit", "--data", photos, "--name", name];
         arguments.extend(SMALL.iter().chain(more).flat_map(|setting| ["--set", setting]));
         assert_eq!(self.ok(&arguments).trim(), name);
@@ -182,7 +186,27 @@ impl Cluster {
         self.with_store(async move |store| drop(store.put_bytes(&key, bytes).await.unwrap()));
     }
 
+    /// Puts the photos into a bucket of their own; where they are.
+    pub fn photos_elsewhere(&self) -> String {
+        self.s3.bucket("photos");
+        let url = "s3://photos/flowers";
+        self.with_store_at(url, async |store| {
+            for entry in walkdir::WalkDir::new(&self.scene.photos).into_iter().map(Result::unwrap) {
+                if entry.file_type().is_file() {
+                    let key = entry.path().strip_prefix(&self.scene.photos).unwrap().to_str().unwrap().to_string();
+                    let bytes = std::fs::read(entry.path()).unwrap();
+                    store.put_bytes(&hardy::store::Key::new(key).unwrap(), bytes).await.unwrap();
+                }
+            }
+        });
+        url.to_string()
+    }
+
     fn with_store<T>(&self, work: impl AsyncFnOnce(std::sync::Arc<dyn hardy::store::Store>) -> T) -> T {
+        self.with_store_at("s3://hardy/cluster", work)
+    }
+
+    fn with_store_at<T>(&self, url: &str, work: impl AsyncFnOnce(std::sync::Arc<dyn hardy::store::Store>) -> T) -> T {
         for (name, value) in self.s3.credentials() {
             // SAFETY: the test has one thread that reads or writes the environment.
             #[allow(unsafe_code)]
@@ -198,7 +222,7 @@ impl Cluster {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let store = hardy::store::open("s3://hardy/cluster", &access).await.unwrap();
+            let store = hardy::store::open(url, &access).await.unwrap();
             work(store).await
         })
     }

@@ -33,3 +33,24 @@ fn another_seed_gives_another_model() {
     scene.run(&b, 2, &[&short[..], &["job.seed=7"]].concat());
     assert_ne!(report(&a)["provenance"]["checkpoint_sha256"], report(&b)["provenance"]["checkpoint_sha256"]);
 }
+
+#[test]
+fn freshness_says_how_often_images_are_attacked() {
+    let scene = Scene::new();
+    let attacked = |freshness: &str| {
+        let out = scene.path(freshness);
+        scene.run(&out, 2, &["baseline.rounds=1", &format!("adversary.freshness={freshness}")]);
+        let outputs = outputs(&out);
+        let made: Vec<String> =
+            outputs.keys().filter(|name| name.contains("augment")).map(|name| outputs[name].clone()).collect();
+        let shards = outputs.keys().filter(|name| name.starts_with("shard-train")).count();
+        (made, shards)
+    };
+    let (once, shards) = attacked("once");
+    assert_eq!(once.len(), shards, "each shard once, for both rounds");
+    let (round, _) = attacked("round");
+    assert_eq!(round.len(), 2 * shards, "each shard anew in each of two rounds");
+    let distinct: std::collections::BTreeSet<&String> = once.iter().chain(&round).collect();
+    assert_eq!(distinct.len(), 3 * shards, "other views, against other weights");
+    assert!(attacked("step").0.is_empty(), "inside the steps, where nothing is stored");
+}

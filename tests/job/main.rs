@@ -4,6 +4,7 @@
 
 mod determinism;
 mod faults;
+mod guard;
 mod outputs;
 mod refusals;
 mod scene;

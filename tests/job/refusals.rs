@@ -69,6 +69,85 @@ fn weights_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn files_that_are_no_weights_or_others_are_refused() {
+    let scene = Scene::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/model");
+    for (file, architecture, expected) in [
+        ("malicious.pkl", "hardy_small", "malicious.pkl"),
+        ("malicious_zip.pth", "resnet18", "system"),
+        ("malicious_legacy.pth", "resnet18", "system"),
+        ("zip.pth", "resnet18", "zip.pth"),
+    ] {
+        let weights = format!("model.weights={}", fixtures.join(file).display());
+        let (code, said) =
+            refused(&scene, &scene.photos, &[&format!("model.architecture={architecture}"), weights.as_str()]);
+        assert_eq!(code, Some(4), "{file}: {said}");
+        assert!(said.contains(expected), "{file}: {said}");
+    }
+}
+
+#[test]
+fn photos_of_all_kinds_are_used_or_set_aside_with_a_reason() {
+    let scene = Scene::new();
+    let train = scene.photos.join("train");
+    let class = train.join("tulips");
+    assert!(class.is_dir(), "{:?}", fs::read_dir(&scene.photos).unwrap().collect::<Vec<_>>());
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos");
+    let used = ["cmyk.jpg", "grey.jpg", "alpha.png", "grey16.png", "single.png", "turned.jpg", "rgb.webp"];
+    for name in used {
+        fs::copy(samples.join(name), class.join(name)).unwrap();
+    }
+    for odd in ["a b.png", "ü 花.png", "two\nlines.png"] {
+        fs::copy(samples.join("palette.png"), class.join(odd)).unwrap();
+    }
+    let whole = fs::read(samples.join("rgb.jpg")).unwrap();
+    fs::write(class.join("truncated.jpg"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(class.join("empty.jpg"), "").unwrap();
+    fs::write(class.join("text.jpg"), "this is no photo").unwrap();
+
+    let out = scene.path("out");
+    scene.run(&out, 2, &["baseline.rounds=1", "train.rounds=1", "data.quarantine_limit=0.2"]);
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    let aside = report["quarantine"]["list"].as_array().unwrap();
+    for (file, reason) in [("truncated.jpg", "end"), ("empty.jpg", "empty"), ("text.jpg", "not a")] {
+        let found = aside.iter().find(|q| q["path"].as_str().unwrap().ends_with(file));
+        let found = found.unwrap_or_else(|| panic!("{file} is not among {aside:?}"));
+        assert!(found["reason"].as_str().unwrap().contains(reason), "{found}");
+    }
+    assert_eq!(aside.len(), 3, "all others can be used: {aside:?}");
+    // Three names of the same bytes are one photo.
+    let counts = report["splits"].as_array().unwrap();
+    let tulips: u64 = counts
+        .iter()
+        .filter(|s| s["split"] == "train" || s["split"] == "held")
+        .map(|s| s["per_class"][4].as_u64().unwrap())
+        .sum();
+    assert_eq!(tulips, 20 + used.len() as u64 + 1);
+}
+
+#[test]
+fn a_class_of_one_photo_and_a_loop_of_links_are_refused() {
+    let scene = Scene::new();
+    let few = scene.path("few");
+    for class in ["daisy", "roses"] {
+        fs::create_dir_all(few.join(class)).unwrap();
+    }
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/photos");
+    fs::copy(samples.join("rgb.jpg"), few.join("daisy/one.jpg")).unwrap();
+    for name in ["grey.jpg", "palette.png", "alpha.png", "cmyk.jpg", "grey16.png"] {
+        fs::copy(samples.join(name), few.join("roses").join(name)).unwrap();
+    }
+    let (code, said) = refused(&scene, &few, &[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("daisy"), "{said}");
+
+    std::os::unix::fs::symlink("..", scene.photos.join("train/tulips/up")).unwrap();
+    let (code, said) = refused(&scene, &scene.photos, &[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("tulips/up"), "{said}");
+}
+
+#[test]
 fn a_folder_in_use_or_of_another_run_is_refused() {
     let scene = Scene::new();
     let out = scene.path("out");
