@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::SettingsArgs;
-use crate::config::Settings;
+use crate::config::{Settings, reference};
 use crate::error::{Context, Kind, Result};
 
 #[derive(Debug, Subcommand)]
@@ -12,10 +12,16 @@ pub(super) enum ConfigCommand {
     /// Print every setting, its value and where the value comes from.
     #[command(after_help = "Example:\n  hardy config show --config configs/flowers.toml --set train.rounds=3")]
     Show(SettingsArgs),
+    /// Print every setting with its default and meaning, as Markdown.
+    #[command(after_help = "Example:\n  hardy config reference > docs/configuration.md")]
+    Reference,
 }
 
 pub(super) fn run(command: ConfigCommand, as_json: bool) -> Result<()> {
-    let ConfigCommand::Show(args) = command;
+    let ConfigCommand::Show(args) = command else {
+        print!("{}", reference());
+        return Ok(());
+    };
     let resolved = args.resolve()?;
     let rows = rows(&resolved.settings)?;
     if as_json {

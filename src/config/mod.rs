@@ -3,8 +3,10 @@
 mod epsilon;
 mod layers;
 mod ranges;
+mod reference;
 mod settings;
 
 pub use epsilon::Epsilon;
 pub use layers::{DEFAULT, Layers, Resolved};
+pub use reference::reference;
 pub use settings::*;

@@ -11,7 +11,7 @@ use crate::scene::{Scene, report, text};
 /// Stripes whose width is the class, in all colours and phases: easy to learn, and easy to learn one step against.
 fn stripes(folder: &Path) {
     let mut random = ChaCha8Rng::seed_from_u64(1);
-    for (side, count) in [("train", 100), ("val", 20)] {
+    for (side, count) in [("train", 130), ("val", 20)] {
         for class in 0..4 {
             let folder = folder.join(side).join(format!("width{class}"));
             std::fs::create_dir_all(&folder).unwrap();
@@ -56,6 +56,7 @@ fn trained(scene: &Scene, photos: &Path, name: &str, guard: &str) -> (f64, f64, 
         "adversary.steps=4",
         "adversary.ramp_end=0.3",
         "guard.images=200",
+        "data.held_fraction=0.25",
         "evaluate.attacks=[\"fgsm\", \"pgd10\"]",
         "evaluate.epsilons=[\"16/255\"]",
         "evaluate.examples=0",
