@@ -2,9 +2,10 @@
 
 use tch::{Device, Reduction, Tensor};
 
-use super::{Attack, Noise, fgsm, n_fgsm, pgd, rs_fgsm};
+use super::{Attack, Goal, Noise, fgsm, n_fgsm, pgd, rs_fgsm};
 
-/// A differentiable function from images `[N, 3, H, W]` to logits `[N, K]`.
+/// A function from images `[N, 3, H, W]` to logits or other scores `[N, K]`: differentiable in the
+/// images for all attacks that follow a gradient ([`Attack::follows_gradient`]); the others only ask it.
 pub type Model<'a> = dyn Fn(&Tensor) -> Tensor + 'a;
 
 impl Attack {
@@ -24,23 +25,25 @@ impl Attack {
         }
     }
 
-    /// Tries to have `images` misclassified. All should be classified correctly to begin with: an
-    /// image that is not counts as broken.
-    pub fn attempt(&self, model: &Model, images: &Tensor, labels: &Tensor, epsilon: f64, noise: &Noise) -> Attempt {
+    /// Tries to bring every image to the goal, within ε in the attack's [`norm`](Self::norm). An image
+    /// that is there already counts as broken; an image leaves the batch at the first iterate that is.
+    pub fn attempt(&self, model: &Model, images: &Tensor, goal: &Goal, epsilon: f64, noise: &Noise) -> Attempt {
         if let Self::Pgd { steps, restarts, step } = *self {
-            return pgd::attempt(model, images, labels, epsilon, (steps, restarts, step), noise);
+            return pgd::attempt(model, images, goal, epsilon, (steps, restarts, step), noise);
         }
-        let adversarial = self.craft(model, images, &Objective::CrossEntropy(labels), epsilon, noise);
-        let predicted = tch::no_grad(|| model(&adversarial)).argmax(1, false);
+        let adversarial = self.craft(model, images, &goal.objective(), epsilon, noise);
+        let predicted = predict(model, &adversarial);
         Attempt { adversarial, predicted }
     }
 }
+
 /// How an attack on a batch ended.
 #[derive(Debug)]
 pub struct Attempt {
-    /// `[N, 3, H, W]`: of a broken image the iterate that broke it, of the others the last one.
+    /// `[N, 3, H, W]`, detached: of a broken image the iterate that broke it, of the others an iterate
+    /// within ε or the original.
     pub adversarial: Tensor,
-    /// `[N]`, i64: the class reached, the true one where the attack failed.
+    /// `[N]`, i64: the class that the model sees in it, so the true one where an attack away from it failed.
     pub predicted: Tensor,
 }
 
@@ -50,16 +53,19 @@ pub struct Attempt {
 pub enum Objective<'a> {
     /// Cross-entropy with the true labels `[N]`, without smoothing.
     CrossEntropy(&'a Tensor),
+    /// Minus the cross-entropy with these targets `[N]`.
+    Target(&'a Tensor),
     /// Kullback-Leibler divergence from these log-probabilities `[N, K]`, those of the clean images.
     Divergence(&'a Tensor),
 }
 
 impl Objective<'_> {
     fn loss(&self, logits: &Tensor) -> Tensor {
+        let cross_entropy =
+            |classes| logits.cross_entropy_loss::<Tensor>(classes, None, Reduction::Sum, NO_INDEX_IGNORED, 0.0);
         match self {
-            Self::CrossEntropy(labels) => {
-                logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, NO_INDEX_IGNORED, 0.0)
-            }
+            Self::CrossEntropy(labels) => cross_entropy(labels),
+            Self::Target(targets) => -cross_entropy(targets),
             Self::Divergence(clean) => logits.log_softmax(-1, logits.kind()).kl_div(clean, Reduction::Sum, true),
         }
     }
@@ -70,10 +76,24 @@ pub(crate) const NO_INDEX_IGNORED: i64 = -100;
 
 /// The gradient of the objective in the images, and the logits it was taken at, detached.
 pub fn gradient(model: &Model, images: &Tensor, objective: &Objective) -> (Tensor, Tensor) {
+    gradient_of(model, images, |logits| objective.loss(logits))
+}
+
+/// The gradient in the images of a scalar function of the logits, and the logits, detached. Zero where
+/// the model hides it.
+pub(super) fn gradient_of(model: &Model, images: &Tensor, score: impl FnOnce(&Tensor) -> Tensor) -> (Tensor, Tensor) {
     let images = images.detach().set_requires_grad(true);
     let logits = model(&images);
-    let gradient = Tensor::run_backward(&[objective.loss(&logits)], &[&images], false, false).remove(0);
+    if !logits.requires_grad() {
+        return (images.zeros_like(), logits);
+    }
+    let gradient = Tensor::run_backward(&[score(&logits)], &[&images], false, false).remove(0);
     (gradient, logits.detach())
+}
+
+/// The class that the model sees in each image, `[N]`, i64.
+pub(super) fn predict(model: &Model, images: &Tensor) -> Tensor {
+    tch::no_grad(|| model(images)).argmax(1, false)
 }
 
 /// `start` moved by `length` along the sign of `gradient`, where sign(0) = 0. Takes the gradient's storage.

@@ -2,9 +2,9 @@
 //! <https://arxiv.org/abs/1706.06083>, sections 2.1 and 5. Norm L∞. ε in `[0, 1]`. Start U(−ε, ε), each
 //! restart anew; steps of 2.5 ε / steps, the authors' choice in their MNIST challenge and section 5.2.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::{Attempt, Model, Noise, Objective, ascend, gradient, integers, positions, project, select};
+use super::{Attempt, Goal, Model, Noise, Objective, Standing, ascend, gradient, predict, project, select};
 
 /// For training: all steps for every image, from the first random start.
 pub(super) fn craft(
@@ -40,12 +40,12 @@ pub(super) fn iterate(
     })
 }
 
-/// For evaluation: an image is broken once any iterate, the start included, is misclassified; it
+/// For evaluation: an image is broken once any iterate, the start included, reaches the goal; it
 /// then leaves the batch. The forward pass of each step tells, so that only the last iterate costs extra.
 pub(super) fn attempt(
     model: &Model,
     images: &Tensor,
-    labels: &Tensor,
+    goal: &Goal,
     epsilon: f64,
     (steps, restarts, step): (u32, u32, f64),
     noise: &Noise,
@@ -53,66 +53,24 @@ pub(super) fn attempt(
     // Without a budget there is nothing to search: the image itself is the only iterate.
     let (steps, restarts) = if epsilon == 0.0 { (0, 1) } else { (steps, restarts) };
     let length = step * epsilon / f64::from(steps.max(1));
-    let mut attempt = Attempt { adversarial: images.copy(), predicted: labels.copy() };
-    let rows = Tensor::arange(labels.size()[0], (Kind::Int64, labels.device()));
-    let mut active =
-        Active { rows, images: images.shallow_clone(), labels: labels.shallow_clone(), current: images.copy() };
+    let mut standing = Standing::all(images, goal, noise);
     for restart in 0..u64::from(restarts) {
-        active.current = start(&active.images, epsilon, &noise.select(&integers(&active.rows), restart));
-        for left in (0..=steps).rev() {
-            let (gradient, logits) = match left {
-                0 => (None, tch::no_grad(|| model(&active.current))),
-                _ => {
-                    let (gradient, logits) = gradient(model, &active.current, &Objective::CrossEntropy(&active.labels));
-                    (Some(gradient), logits)
-                }
-            };
-            let predicted = logits.argmax(1, false);
-            let broken = predicted.ne_tensor(&active.labels);
-            let (fallen, standing) = (positions(&broken), positions(&broken.logical_not()));
-            attempt.record(&active.select(&fallen), &predicted.index_select(0, &fallen));
-            active = active.select(&standing);
-            if active.is_empty() {
-                return attempt;
+        let mut current = start(&standing.images, epsilon, &standing.noise(restart));
+        for _ in 0..steps {
+            let (gradient, logits) = gradient(model, &current, &standing.goal().objective());
+            let left = standing.settle(&current, &logits.argmax(1, false));
+            if standing.is_empty() {
+                return standing.end();
             }
-            if let Some(gradient) = gradient {
-                let next = ascend(&active.current, select(&gradient, &standing), length);
-                active.current = project(&next, &active.images, epsilon);
-            }
+            let next = ascend(&select(&current, &left), select(&gradient, &left), length);
+            current = project(&next, &standing.images, epsilon);
+        }
+        let predicted = predict(model, &current);
+        let left = standing.settle(&current, &predicted);
+        standing.note(&select(&current, &left), &predicted.index_select(0, &left));
+        if standing.is_empty() {
+            break;
         }
     }
-    attempt.record(&active, &active.labels);
-    attempt
-}
-
-/// The images that still stand.
-struct Active {
-    /// Their places in the whole batch.
-    rows: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    /// The current iterate.
-    current: Tensor,
-}
-
-impl Active {
-    fn select(&self, positions: &Tensor) -> Self {
-        Self {
-            rows: self.rows.index_select(0, positions),
-            images: select(&self.images, positions),
-            labels: self.labels.index_select(0, positions),
-            current: select(&self.current, positions),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.rows.numel() == 0
-    }
-}
-
-impl Attempt {
-    fn record(&mut self, images: &Active, predicted: &Tensor) {
-        let _ = self.adversarial.index_copy_(0, &images.rows, &images.current);
-        let _ = self.predicted.index_copy_(0, &images.rows, predicted);
-    }
+    standing.end()
 }

@@ -98,7 +98,7 @@ proptest! {
         let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 0, 1]);
         for attack in ALL {
             let crafted = attack.craft(&smooth, &images, &Objective::CrossEntropy(&labels), epsilon, &noise(&KEYS));
-            let attempted = attack.attempt(&smooth, &images, &labels, epsilon, &noise(&KEYS)).adversarial;
+            let attempted = attack.attempt(&smooth, &images, &Goal::Away(&labels), epsilon, &noise(&KEYS)).adversarial;
             for result in [crafted, attempted] {
                 prop_assert!(largest(&(&result - &images)) <= attack.reach() * epsilon + 1e-6, "{}", attack);
                 prop_assert!(result.min().double_value(&[]) >= 0.0 && result.max().double_value(&[]) <= 1.0);
@@ -125,12 +125,12 @@ fn an_image_is_attacked_alike_alone_and_in_a_batch() {
     let images = photos(6).to_kind(Kind::Float);
     let labels = smooth(&images).argmax(1, false);
     for attack in ALL {
-        let all = attack.attempt(&smooth, &images, &labels, 0.05, &noise(&KEYS));
+        let all = attack.attempt(&smooth, &images, &Goal::Away(&labels), 0.05, &noise(&KEYS));
         let crafted = attack.craft(&smooth, &images, &Objective::CrossEntropy(&labels), 0.05, &noise(&KEYS));
         for i in 0..6 {
             let (image, label) = (images.narrow(0, i, 1), labels.narrow(0, i, 1));
             let key = noise(&KEYS[i as usize..][..1]);
-            let alone = attack.attempt(&smooth, &image, &label, 0.05, &key);
+            let alone = attack.attempt(&smooth, &image, &Goal::Away(&label), 0.05, &key);
             assert!(largest(&(alone.adversarial - all.adversarial.narrow(0, i, 1))) < 1e-5, "{attack}");
             assert!(alone.predicted.equal(&all.predicted.narrow(0, i, 1)), "{attack}");
             let alone = attack.craft(&smooth, &image, &Objective::CrossEntropy(&label), 0.05, &key);
@@ -144,8 +144,8 @@ fn the_same_attack_gives_the_same_bits() {
     let images = photos(6).to_kind(Kind::Float);
     let labels = smooth(&images).argmax(1, false);
     for attack in ALL {
-        let once = attack.attempt(&smooth, &images, &labels, 0.05, &noise(&KEYS)).adversarial;
-        assert!(once.equal(&attack.attempt(&smooth, &images, &labels, 0.05, &noise(&KEYS)).adversarial));
+        let once = attack.attempt(&smooth, &images, &Goal::Away(&labels), 0.05, &noise(&KEYS)).adversarial;
+        assert!(once.equal(&attack.attempt(&smooth, &images, &Goal::Away(&labels), 0.05, &noise(&KEYS)).adversarial));
     }
 }
 
@@ -155,7 +155,7 @@ fn the_image_returned_is_the_one_that_broke() {
     let labels = smooth(&images).argmax(1, false);
     for attack in ALL {
         for epsilon in [0.0, 0.01, 0.05, 0.2] {
-            let attempt = attack.attempt(&smooth, &images, &labels, epsilon, &noise(&KEYS));
+            let attempt = attack.attempt(&smooth, &images, &Goal::Away(&labels), epsilon, &noise(&KEYS));
             assert!(smooth(&attempt.adversarial).argmax(1, false).equal(&attempt.predicted), "{attack} {epsilon}");
         }
     }
@@ -167,7 +167,8 @@ fn more_restarts_break_no_fewer_images() {
     let labels = smooth(&images).argmax(1, false);
     for epsilon in [0.005, 0.01, 0.02, 0.03] {
         let broken = |restarts| {
-            let attempt = Attack::pgd(2, restarts).attempt(&smooth, &images, &labels, epsilon, &noise(&KEYS));
+            let attempt =
+                Attack::pgd(2, restarts).attempt(&smooth, &images, &Goal::Away(&labels), epsilon, &noise(&KEYS));
             attempt.predicted.ne_tensor(&labels)
         };
         let (one, three) = (broken(1), broken(3));

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::gallery::Gallery;
 use super::{Audit, CLEAN, Example};
-use crate::attack::{self, Noise, channels_last, integers, positions, select};
+use crate::attack::{self, Goal, Noise, channels_last, integers, positions, select};
 use crate::error::{Error, Result};
 use crate::model::Network;
 use crate::outcome::{ImageOutcome, Outcomes};
@@ -78,7 +78,7 @@ pub fn shard(
                 && !noise.keys.is_empty()
             {
                 let epsilon = condition.epsilon;
-                let attempt = attack.attempt(&model, &images, &labels, epsilon.value(), &noise);
+                let attempt = attack.attempt(&model, &images, &Goal::Away(&labels), epsilon.value(), &noise);
                 let _ = column.index_copy_(0, &right, &attempt.predicted);
                 measured.audit.images(&attempt.adversarial, &images, epsilon.value());
                 gallery.add(&model, condition, &images, &labels, &attempt, &noise.keys);

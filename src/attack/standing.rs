@@ -1,0 +1,80 @@
+//! The images of a batch that still stand: an image that is broken leaves the batch, at any step of any attack.
+
+use tch::{Kind, Tensor};
+
+use super::{Attempt, Goal, Noise, integers, positions, select};
+
+/// What is left of a batch under attack, and what became of the rest. The tensors of an attack of its
+/// own (an iterate, a momentum) must be selected by the positions that [`settle`](Self::settle) returns.
+#[derive(Debug)]
+pub(super) struct Standing<'a> {
+    attempt: Attempt,
+    goal: Goal<'a>,
+    noise: &'a Noise<'a>,
+    /// Places in the whole batch.
+    rows: Tensor,
+    /// The originals, `[n, 3, H, W]`.
+    pub images: Tensor,
+    /// The classes of the goal, `[n]`.
+    classes: Tensor,
+}
+
+impl<'a> Standing<'a> {
+    /// All of them.
+    pub fn all(images: &Tensor, goal: &Goal<'a>, noise: &'a Noise<'a>) -> Self {
+        let classes = goal.classes();
+        Self {
+            attempt: Attempt { adversarial: images.copy(), predicted: classes.copy() },
+            goal: *goal,
+            noise,
+            rows: Tensor::arange(classes.size()[0], (Kind::Int64, classes.device())),
+            images: images.shallow_clone(),
+            classes: classes.shallow_clone(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.numel() == 0
+    }
+
+    /// The goal of those that stand.
+    pub fn goal(&self) -> Goal<'_> {
+        self.goal.with(&self.classes)
+    }
+
+    /// Their noise, `extra` rounds later.
+    pub fn noise(&self, extra: u64) -> Noise<'a> {
+        self.noise.select(&integers(&self.rows), extra)
+    }
+
+    /// Records those whose image in `current` `[n, 3, H, W]` is classified, as `predicted` `[n]` says,
+    /// as the goal wants, and drops them. Returns the positions `[m]` of those that go on.
+    pub fn settle(&mut self, current: &Tensor, predicted: &Tensor) -> Tensor {
+        self.settle_where(&self.goal().reached(predicted), current, predicted)
+    }
+
+    /// The same for those that `broken` `[n]` names.
+    pub fn settle_where(&mut self, broken: &Tensor, current: &Tensor, predicted: &Tensor) -> Tensor {
+        let (fallen, standing) = (positions(broken), positions(&broken.logical_not()));
+        if fallen.numel() > 0 {
+            let rows = self.rows.index_select(0, &fallen);
+            let _ = self.attempt.adversarial.index_copy_(0, &rows, &select(current, &fallen));
+            let _ = self.attempt.predicted.index_copy_(0, &rows, &predicted.index_select(0, &fallen));
+            self.rows = self.rows.index_select(0, &standing);
+            self.images = select(&self.images, &standing);
+            self.classes = self.classes.index_select(0, &standing);
+        }
+        standing
+    }
+
+    /// Notes where those that stand have come to; a later note replaces it.
+    pub fn note(&mut self, current: &Tensor, predicted: &Tensor) {
+        let _ = self.attempt.adversarial.index_copy_(0, &self.rows, current);
+        let _ = self.attempt.predicted.index_copy_(0, &self.rows, predicted);
+    }
+
+    /// How the attack ended: where the images fell, or what was noted last, or the originals.
+    pub fn end(self) -> Attempt {
+        self.attempt
+    }
+}
