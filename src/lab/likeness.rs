@@ -42,8 +42,7 @@ fn ssim_of(a: &[f64], b: &[f64], width: usize) -> f64 {
     let each = (0..mean_a.len()).map(|i| {
         let (ma, mb) = (mean_a[i], mean_b[i]);
         let (variance_a, variance_b, covariance) = (square_a[i] - ma * ma, square_b[i] - mb * mb, both[i] - ma * mb);
-        ((2.0 * ma * mb + C1) * (2.0 * covariance + C2))
-            / ((ma * ma + mb * mb + C1) * (variance_a + variance_b + C2))
+        ((2.0 * ma * mb + C1) * (2.0 * covariance + C2)) / ((ma * ma + mb * mb + C1) * (variance_a + variance_b + C2))
     });
     each.sum::<f64>() / mean_a.len() as f64
 }

@@ -35,8 +35,23 @@ pub fn find_class(classes: &[String], text: &str, what: &str) -> Result<usize> {
     }
 }
 
+/// The class of the folder `name`, likewise, but never by its number: a folder `1` may be the first one.
+///
+/// # Errors
+/// [`Kind::Data`](crate::error::Kind::Data) when the model does not know it, with the nearest names.
+pub fn class_of_folder(classes: &[String], name: &str) -> Result<usize> {
+    let wanted = plain(name);
+    let exact = classes.iter().position(|class| class == name);
+    exact.or_else(|| classes.iter().position(|class| plain(class) == wanted)).ok_or_else(|| {
+        Error::data(format!(
+            "the photos have a class {name:?} that the model does not know{}",
+            suggestion(classes, name)
+        ))
+    })
+}
+
 /// `; did you mean …?`, or the first names where none is near.
-pub(crate) fn suggestion(classes: &[String], wanted: &str) -> String {
+fn suggestion(classes: &[String], wanted: &str) -> String {
     let wanted = plain(wanted);
     let near = |class: &String| {
         let name = plain(class);
@@ -78,6 +93,14 @@ mod tests {
         assert_eq!(find_class(&classes(), "999", "--label").unwrap(), 999);
         // A class may be called like a number.
         assert_eq!(find_class(&["7".into(), "0".into()], "0", "--label").unwrap(), 1);
+    }
+
+    #[test]
+    fn a_folder_is_a_class_by_its_name_alone() {
+        assert_eq!(class_of_folder(&classes(), "labrador_retriever").unwrap(), 208);
+        let refused = |name: &str| class_of_folder(&classes(), name).unwrap_err();
+        assert_eq!(refused("208").kind(), crate::error::Kind::Data);
+        assert!(refused("tabby_cats").to_string().contains("'tabby"), "{}", refused("tabby_cats"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod cache;
 mod compute;
 mod evaluation;
+mod lab;
 mod photos;
 mod thread;
 mod training;

@@ -42,7 +42,7 @@ pub(super) async fn round(attempt: &Attempt<'_>, work: &TrainWork) -> Result<Suc
     let (metrics, checkpoint, optimizer) = attempt
         .compute(move |_| {
             let settings = &spec.settings;
-            let network = recipe.build()?;
+            let network = recipe.network()?;
             let mut optimizer = match &state {
                 Some(state) => AdamW::resume(network.leaves(), &settings.train, state)?,
                 None => AdamW::new(network.leaves(), &settings.train),
@@ -58,7 +58,7 @@ pub(super) async fn round(attempt: &Attempt<'_>, work: &TrainWork) -> Result<Suc
                 train: &settings.train,
                 ramp: &settings.adversary,
             };
-            let mut batches = Batches::new(settings, &work, files, recipe.spec.input_size);
+            let mut batches = Batches::new(settings, &work, files, recipe.spec.input_size());
             let progress = |images| seen.store(images, Ordering::Relaxed);
             let metrics = train::round(&network, &mut optimizer, &mut batches, &plan, &progress)?;
             let checkpoint = model::checkpoint::write(&network.weights())?;
