@@ -109,3 +109,71 @@ fn write(canvas: &mut RgbImage, left: u32, top: u32, width: u32, text: &str) {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::lab::record::{Class, Labelled, State};
+
+    fn record(name: &str) -> (Record, Saved) {
+        let top = vec![Guess { index: 0, name: name.into(), confidence: 0.5 }];
+        let saved = Saved {
+            broken: true,
+            top: top.clone(),
+            ball: 4,
+            levels: 4,
+            l2: 0.5,
+            pixels: 64,
+            psnr: Some(36.0),
+            ssim: None,
+            picture: String::new(),
+            comparison: String::new(),
+        };
+        let record = Record {
+            image: "a.png".into(),
+            attack: "fgsm".into(),
+            norm: "linf".into(),
+            seed: 1,
+            size: 8,
+            enlarged: false,
+            label: Class { index: 0, name: "rose".into() },
+            labelled: Labelled::Given,
+            target: None,
+            clean: top,
+            state: State::Attacked,
+            findings: Vec::new(),
+        };
+        (record, saved)
+    }
+
+    fn drawn(name: &str) -> RgbImage {
+        let (record, saved) = record(name);
+        let original = RgbImage::from_pixel(8, 8, Rgb([10, 200, 30]));
+        let adversarial = RgbImage::from_pixel(8, 8, Rgb([14, 196, 30]));
+        draw(&record, &saved, "4/255", &original, &adversarial)
+    }
+
+    #[test]
+    fn the_three_pictures_are_there_pixel_for_pixel() {
+        let canvas = drawn("rose");
+        for colour in [[10, 200, 30], [251, 3, 127], [14, 196, 30]] {
+            let count = canvas.pixels().filter(|pixel| pixel.0 == colour).count();
+            assert_eq!(count, 224 * 224, "{colour:?}");
+        }
+    }
+
+    #[test]
+    fn long_and_strange_names_stay_in_their_column() {
+        let (short, long) = (drawn("r"), drawn(&"wide \u{1f339} name ".repeat(20)));
+        assert_eq!(short.dimensions(), long.dimensions());
+        let column = MARGIN + LETTERS * LETTER;
+        for canvas in [&short, &long] {
+            for y in 2 * MARGIN + 2 * LINE..canvas.height() {
+                assert_eq!(canvas.get_pixel(column + MARGIN / 2, y), &PAPER);
+                assert_eq!(canvas.get_pixel(canvas.width() - 1, y), &PAPER);
+            }
+        }
+        assert!(short != long);
+    }
+}

@@ -139,4 +139,25 @@ mod tests {
         let more = Brought { spec: Described::Script(more), ..sound.clone() };
         assert!(refused(&more).contains("needed is [1, 4]"), "{}", refused(&more));
     }
+
+    /// A file whose logits are `score` of a picture.
+    fn traced(score: impl Fn(&Tensor) -> Tensor) -> Brought {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made.pt");
+        let input = Tensor::zeros([1, 3, 32, 32], (tch::Kind::Float, Device::Cpu));
+        let mut forward = |inputs: &[Tensor]| vec![score(&inputs[0])];
+        tch::CModule::create_by_tracing("Made", "forward", &[input], &mut forward).unwrap().save(&path).unwrap();
+        let known = bring(&fixture("traced.pt"), &ScriptHints::default()).unwrap();
+        Brought { bytes: std::fs::read(&path).unwrap(), ..known }
+    }
+
+    #[test]
+    fn a_script_that_hides_its_gradient_or_takes_one_picture_only_is_found_out() {
+        let hidden = traced(|x| x.detach().mean_dim([2, 3].as_slice(), false, None));
+        assert!(!load(&hidden).unwrap().is_differentiable());
+        assert!(load(&traced(|x| x.mean_dim([2, 3].as_slice(), false, None))).unwrap().is_differentiable());
+        let single = traced(|x| x.mean_dim([2, 3].as_slice(), false, None).reshape([1, 3]));
+        let said = load(&single).unwrap_err().chain();
+        assert!(said.contains("does not take 3 pictures of 32x32"), "{said}");
+    }
 }
