@@ -18,9 +18,9 @@ pub struct Script {
 impl Script {
     /// Loads the file in `bytes` and tries it on batches of one and of three grey pictures.
     ///
-    /// The program in the file is run by libtorch's interpreter, which has no way to files, processes
-    /// or the network. Its optimiser is turned off: it would respecialise for every batch size and
-    /// change the last bits between the first calls and later ones.
+    /// The file is a program, which libtorch's interpreter runs: it must come from people who are
+    /// trusted. The interpreter's optimiser is turned off: it would respecialise for every batch size
+    /// and change the last bits between the first calls and later ones.
     ///
     /// # Errors
     /// When the file is damaged, does not take such pictures, or does not give a logit for each class.
