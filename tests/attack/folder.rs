@@ -45,7 +45,7 @@ fn every_photo_is_attacked_counted_and_written() {
             class[i + 1] += u64::from(saved["broken"] == true);
             let folder = out.join(name).parent().unwrap().to_path_buf();
             let picture = pixels(&folder.join(saved["picture"].as_str().unwrap()));
-            assert_eq!(pixels(&folder.join(saved["comparison"].as_str().unwrap())).width() > 300, true);
+            assert!(pixels(&folder.join(saved["comparison"].as_str().unwrap())).width() > 300);
             let original = pixels(&photos.join(record["image"].as_str().unwrap()));
             assert!(u64::from(distance(&picture, &original)) <= saved["ball"].as_u64().unwrap());
         }
@@ -80,7 +80,7 @@ fn results_depend_on_neither_workers_nor_batches() {
     let scene = Scene::new();
     let photos = scene.photos(4);
     let with = |out: &str, more: &[&str]| {
-        scene.attacked(&photos, out, &[&["--method", "pgd5", "--epsilon", "6/255"], more].concat())
+        scene.attacked(&photos, out, &[&["--method", "pgd5", "--epsilon", "6/255"][..], more].concat())
     };
     let one = with("one", &["--workers", "1", "--set", "evaluate.batch=3", "--set", "data.shard_images=5"]);
     let two = with("two", &["--workers", "2", "--set", "evaluate.batch=3", "--set", "data.shard_images=5"]);

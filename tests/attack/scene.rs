@@ -104,7 +104,9 @@ pub fn files(folder: &Path) -> Vec<String> {
     for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
         let name = entry.file_name().into_string().unwrap();
         if name.starts_with('.') {
-        } else if entry.path().is_dir() {
+            continue;
+        }
+        if entry.path().is_dir() {
             found.extend(files(&entry.path()).into_iter().map(|file| format!("{name}/{file}")));
         } else {
             found.push(name);
