@@ -11,7 +11,7 @@ use crate::model::{Brought, ScriptHints, bring};
 const HEADING: &str = "TorchScript files (or FILE.json beside FILE.pt with classes, input_size, mean, std)";
 
 /// What a TorchScript file does not say of itself.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, PartialEq, Args)]
 pub(super) struct ScriptArgs {
     /// Side of the input in pixels.
     #[arg(long, help_heading = HEADING, value_name = "PIXELS")]

@@ -98,6 +98,11 @@ impl Given {
             return Ok(Self { program: Program::Rehearse { tasks }, bytes: None, model: None });
         }
         let program = match settings.job.kind {
+            JobKind::Train if args.script != ScriptArgs::default() => {
+                return Err(Error::usage(
+                    "flags for TorchScript files are for jobs that look at one; job.kind is \"train\"",
+                ));
+            }
             JobKind::Train => {
                 let bytes = weights::starting(settings)?.as_ref().map(model::checkpoint::write).transpose()?;
                 return Ok(Self { program: Program::Train, bytes, model: None });
