@@ -13,6 +13,7 @@
 //! - [`dataset`]: photos, shards, random views, synthetic flowers.
 //! - [`model`]: networks and their weights.
 //! - [`attack`]: adversarial images, pure tensor to tensor.
+//! - [`lab`]: single photos broken on purpose, as files.
 //! - [`train`]: the adversarial training loop.
 //! - [`evaluate`]: outcomes per image and their exact merge.
 //! - [`report`]: `report.json`, the page, the model card.
@@ -30,6 +31,7 @@ pub mod error;
 pub mod evaluate;
 pub mod gc;
 pub mod jobs;
+pub mod lab;
 pub mod model;
 pub mod outcome;
 pub mod queue;

@@ -135,6 +135,18 @@ pub enum Work {
     },
     /// One replica's round of training. Outputs `checkpoint` and `optimizer`.
     Train(TrainWork),
+    /// Attack some photos of a shard as the job's settings say. Outputs `records`: JSON `Vec<Record>`; `pictures`
+    /// and `comparisons`: tars with one PNG for each finding, in their order.
+    Attack {
+        /// The photos.
+        shard: Blob,
+        /// The model.
+        checkpoint: Blob,
+        /// The first of them.
+        first: usize,
+        /// How many.
+        count: usize,
+    },
     /// Average replicas in their order. Outputs `checkpoint`, `optimizer` and, with outer Nesterov, `outer`.
     Merge {
         /// The checkpoint all replicas started from.

@@ -9,6 +9,7 @@ mod dataset;
 mod doctor;
 mod gc;
 mod jobs;
+mod model;
 pub mod report;
 mod submit;
 mod terminal;
@@ -17,6 +18,8 @@ mod weights;
 
 #[cfg(feature = "compute")]
 mod allocator;
+#[cfg(feature = "compute")]
+mod attack;
 #[cfg(feature = "compute")]
 mod bench_gpu;
 #[cfg(feature = "compute")]
@@ -29,7 +32,7 @@ mod worker;
 #[cfg(not(feature = "compute"))]
 mod forwarded;
 #[cfg(not(feature = "compute"))]
-use forwarded::{bench_gpu, predict, run, worker};
+use forwarded::{attack, bench_gpu, predict, run, worker};
 
 use std::path::PathBuf;
 
@@ -73,6 +76,8 @@ enum Command {
     Run(run::RunArgs),
     /// Measure a model on photos: clean and under attack.
     Evaluate(run::EvaluateArgs),
+    /// Break a photo or a folder of photos on purpose.
+    Attack(attack::AttackArgs),
     /// Write an FGSM copy of every photo into the same class folders of an output tree.
     Augment(run::AugmentArgs),
     /// Hand a job to a cluster.
@@ -134,11 +139,16 @@ pub(crate) struct SettingsArgs {
 impl SettingsArgs {
     /// The checked settings of all layers.
     pub(crate) fn resolve(&self) -> Result<Resolved> {
+        self.layers()?.resolve()
+    }
+
+    /// All layers, for a command that adds flags of its own.
+    fn layers(&self) -> Result<Layers> {
         let mut layers = Layers::new()?;
         if let Some(path) = &self.config {
             layers = layers.file(path)?;
         }
-        layers.environment(std::env::vars())?.set(&self.set)?.resolve()
+        layers.environment(std::env::vars())?.set(&self.set)
     }
 }
 
@@ -185,6 +195,7 @@ impl Cli {
             | Command::Run(_)
             | Command::Evaluate(_)
             | Command::Augment(_)
+            | Command::Attack(_)
             | Command::Predict(_)
             | Command::Worker(_)
             | Command::Device
@@ -201,6 +212,7 @@ impl Cli {
             Command::Run(args) => run::run(args, json, quiet),
             Command::Evaluate(args) => run::evaluate(args, json, quiet),
             Command::Augment(args) => run::augment(args, json, quiet),
+            Command::Attack(args) => attack::run(args, json, quiet),
             Command::Predict(args) => predict::run(args, json),
             Command::Worker(args) => worker::run(args),
             Command::Completions(args) => completions::run(args),

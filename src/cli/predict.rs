@@ -8,11 +8,12 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::SettingsArgs;
+use super::model::ScriptArgs;
 use crate::config::DataSettings;
 use crate::dataset::{decode::decode, folder, view};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::predict::{predict, top};
-use crate::model::{self, ModelSpec, Network};
+use crate::model::{self, Classifier, Described};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -26,9 +27,11 @@ printed too. A photo that cannot be read is named; the others are predicted, and
 pub(super) struct PredictArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// A model's folder or file, or `imagenet`.
+    /// A model's folder or file, TorchScript too, or `imagenet`.
     #[arg(long)]
     model: PathBuf,
+    #[command(flatten)]
+    script: ScriptArgs,
     /// How many classes to print for each photo.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
@@ -82,14 +85,15 @@ struct Accuracy {
 
 pub(super) fn run(args: PredictArgs, json: bool) -> Result<()> {
     let settings = args.settings.resolve()?.settings;
-    let (spec, weights) = model::load_model(&args.model)?;
-    let photos = find(&args.images, &spec.classes)?;
-    let network = Network::load(&spec, &weights, model::device(&settings.model.device)?)?;
+    let brought = args.script.bring(&args.model)?;
+    let spec = &brought.spec;
+    let photos = find(&args.images, spec.classes())?;
+    let classifier = Classifier::load(spec, &brought.bytes, model::device(&settings.model.device)?)?;
     let mut answers = Answers::default();
     let mut output = std::io::stdout().lock();
     for photos in photos.chunks(settings.evaluate.batch.max(1)) {
         let before = answers.photos.len();
-        answer(&network, &spec, photos, &settings.data, args.top.into(), &mut answers);
+        answer(&classifier, spec, photos, &settings.data, args.top.into(), &mut answers);
         if !json {
             let text: String = answers.photos[before..].iter().map(line).collect();
             write(&mut output, &text)?;
@@ -147,10 +151,10 @@ fn class(name: &str, classes: &[String]) -> Option<usize> {
     name.split('/').rev().skip(1).find_map(|part| classes.iter().position(|class| class == part))
 }
 
-/// Adds what the network says of `photos` to `answers`.
+/// Adds what the model says of `photos` to `answers`.
 fn answer(
-    network: &Network,
-    spec: &ModelSpec,
+    classifier: &Classifier,
+    spec: &Described,
     photos: &[Photo],
     limits: &DataSettings,
     count: usize,
@@ -161,20 +165,20 @@ fn answer(
     for photo in photos {
         match read(&photo.path, limits) {
             Ok(image) => {
-                views.push(view::plain(&image, spec.input_size, spec.resize));
+                views.push(view::plain(&image, spec.input_size(), spec.resize()));
                 readable.push(photo);
             }
             Err(reason) => answers.unreadable.push(Unreadable { path: shown(&photo.path), reason }),
         }
     }
-    for (photo, confidence) in readable.into_iter().zip(predict(network, &views)) {
+    for (photo, confidence) in readable.into_iter().zip(predict(classifier, &views)) {
         let best = top(&confidence, count);
         if let Some(class) = photo.class {
             let accuracy = answers.accuracy.get_or_insert(Accuracy { n: 0, correct: 0 });
             accuracy.n += 1;
             accuracy.correct += usize::from(best.first() == Some(&class));
         }
-        let name = |class: usize| spec.classes[class].clone();
+        let name = |class: usize| spec.classes()[class].clone();
         let predictions = best.into_iter().map(|i| Prediction { class: name(i), confidence: confidence[i] }).collect();
         answers.photos.push(Answer { path: shown(&photo.path), class: photo.class.map(name), predictions });
     }
@@ -209,6 +213,7 @@ fn line(answer: &Answer) -> String {
 mod tests {
     use super::*;
     use crate::config::{Architecture, Layers, Resize};
+    use crate::model::{ModelSpec, Network};
 
     fn spec() -> ModelSpec {
         ModelSpec {
@@ -224,10 +229,11 @@ mod tests {
     fn answers(folder: &Path) -> Answers {
         let weights = model::fresh(Architecture::HardySmall, 3, 1);
         let network = Network::load(&spec(), &weights, tch::Device::Cpu).unwrap();
+        let described = Described::Network(spec());
         let settings = Layers::new().unwrap().resolve().unwrap().settings;
-        let photos = find(&[folder.to_path_buf()], &spec().classes).unwrap();
+        let photos = find(&[folder.to_path_buf()], described.classes()).unwrap();
         let mut answers = Answers::default();
-        answer(&network, &spec(), &photos, &settings.data, 2, &mut answers);
+        answer(&network.into(), &described, &photos, &settings.data, 2, &mut answers);
         answers
     }
 

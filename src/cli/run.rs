@@ -8,23 +8,24 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::model::ScriptArgs;
 use super::terminal::{Audience, observer};
 use super::{SettingsArgs, cluster, weights};
-use crate::config::Settings;
+use crate::config::{JobKind, Settings};
 use crate::coordinator::{JobSpec, Program, export, now};
 use crate::dataset;
 use crate::embedded::Home;
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::{self, ModelSpec, Weights};
+use crate::model::{self, Brought, Described};
 use crate::report::{Report, headline};
 use crate::store::{Key, Store};
 use crate::task::{JobId, VERSION};
 
 /// Flags of every job in this process.
 #[derive(Debug, Args)]
-struct JobArgs {
+pub(super) struct JobArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    pub(super) settings: SettingsArgs,
     /// Threads of work; the result does not depend on it. Default: one per core.
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -55,9 +56,11 @@ pub(super) struct RunArgs {
 pub(super) struct EvaluateArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// A model's folder or file, or `imagenet`.
+    /// A model's folder or file, TorchScript too, or `imagenet`.
     #[arg(long)]
     model: PathBuf,
+    #[command(flatten)]
+    script: ScriptArgs,
     /// The photos: class folders, or sides of them, of which test or else val is measured.
     #[arg(long, value_name = "PHOTOS")]
     data: PathBuf,
@@ -76,9 +79,11 @@ pub(super) struct AugmentArgs {
     job: JobArgs,
     /// The photos.
     data: PathBuf,
-    /// A model's folder or file, or `imagenet`.
+    /// A model's folder or file, TorchScript too, or `imagenet`.
     #[arg(long)]
     model: PathBuf,
+    #[command(flatten)]
+    script: ScriptArgs,
     /// Where the pictures go.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -86,28 +91,31 @@ pub(super) struct AugmentArgs {
 
 pub(super) fn run(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
     let settings = args.job.settings.resolve()?.settings;
+    if settings.job.kind != JobKind::Train {
+        let kind = settings.job.kind;
+        return Err(Error::usage(format!("job.kind = \"{kind}\" is for hardy submit; here it is hardy {kind}")));
+    }
     let start = weights::starting(&settings)?;
-    let request = Request { program: Program::Train, settings, data: &args.data, weights: start, model: None };
+    let bytes = start.as_ref().map(model::checkpoint::write).transpose()?;
+    let request = Request { program: Program::Train, settings, data: &args.data, bytes, model: None };
     perform(request, &args.out, &args.job, json, quiet)?;
     show(&args.out, json)
 }
 
 pub(super) fn evaluate(args: EvaluateArgs, json: bool, quiet: bool) -> Result<()> {
-    let (spec, weights) = model::load_model(&args.model)?;
-    let settings = for_model(args.job.settings.resolve()?.settings, &spec);
+    let brought = args.script.bring(&args.model)?;
+    let settings = args.job.settings.resolve()?.settings;
     let scratch = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
     let out = args.out.as_deref().unwrap_or(scratch.path());
-    let request =
-        Request { program: Program::Evaluate, settings, data: &args.data, weights: Some(weights), model: Some(spec) };
+    let request = Request::of(Program::Evaluate, settings, &args.data, brought);
     perform(request, out, &args.job, json, quiet)?;
     show(out, json)
 }
 
 pub(super) fn augment(args: AugmentArgs, json: bool, quiet: bool) -> Result<()> {
-    let (spec, weights) = model::load_model(&args.model)?;
-    let settings = for_model(args.job.settings.resolve()?.settings, &spec);
-    let request =
-        Request { program: Program::Augment, settings, data: &args.data, weights: Some(weights), model: Some(spec) };
+    let brought = args.script.bring(&args.model)?;
+    let settings = args.job.settings.resolve()?.settings;
+    let request = Request::of(Program::Augment, settings, &args.data, brought);
     perform(request, &args.out, &args.job, json, quiet)?;
     let manifest = args.out.join("manifest.jsonl");
     let text = std::fs::read_to_string(&manifest)
@@ -122,16 +130,25 @@ pub(super) fn augment(args: AugmentArgs, json: bool, quiet: bool) -> Result<()> 
 }
 
 /// What is to be done.
-struct Request<'a> {
+pub(super) struct Request<'a> {
     program: Program,
     settings: Settings,
     data: &'a Path,
-    weights: Option<Weights>,
-    model: Option<ModelSpec>,
+    /// Weights to start from, or the model as it was brought.
+    bytes: Option<Vec<u8>>,
+    model: Option<Described>,
+}
+
+impl<'a> Request<'a> {
+    /// To look at a model that was brought.
+    pub(super) fn of(program: Program, settings: Settings, data: &'a Path, brought: Brought) -> Self {
+        let settings = brought.spec.fit(settings);
+        Self { program, settings, data, bytes: Some(brought.bytes), model: Some(brought.spec) }
+    }
 }
 
 /// Runs or resumes the job of `request` in `out` and leaves its results there.
-fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool) -> Result<()> {
+pub(super) fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool) -> Result<()> {
     let home = out.join(".hardy");
     std::fs::create_dir_all(&home)
         .context(Kind::Storage, || format!("the output folder {} cannot be written", out.display()))?;
@@ -159,10 +176,9 @@ fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool
 async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Path) -> Result<JobSpec> {
     let source = source(request.data, home)?;
     let settings = request.settings.of_job();
-    let bytes = request.weights.as_ref().map(model::checkpoint::write).transpose()?;
     let identity = json!({
         "settings": settings, "source": source, "program": request.program, "model": request.model,
-        "weights": bytes.as_ref().map(|b| hex::encode(Sha256::digest(b))),
+        "weights": request.bytes.as_ref().map(|b| hex::encode(Sha256::digest(b))),
     });
     let digest = hex::encode(Sha256::digest(identity.to_string()));
     let id = JobId(format!("{}-{}", settings.job.name, &digest[..8]));
@@ -180,8 +196,8 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
             )));
         }
     }
-    let weights = match bytes {
-        Some(bytes) => Some(store.put_bytes(&JobSpec::prefix(&id).join("weights.safetensors"), bytes).await?),
+    let weights = match &request.bytes {
+        Some(bytes) => Some(store.put_bytes(&JobSpec::prefix(&id).join("weights.safetensors"), bytes.clone()).await?),
         None => None,
     };
     let created = now();
@@ -227,14 +243,6 @@ fn source(data: &Path, home: &Path) -> Result<String> {
     let text =
         folder.to_str().ok_or_else(|| Error::data(format!("the path {} is not valid UTF-8", folder.display())))?;
     Ok(text.to_string())
-}
-
-/// `settings` with the network of a model that exists.
-fn for_model(mut settings: Settings, spec: &ModelSpec) -> Settings {
-    settings.model.architecture = spec.architecture;
-    settings.model.input_size = spec.input_size;
-    settings.model.resize = spec.resize;
-    settings
 }
 
 /// Keeps other runs out of the same folder for as long as the file lives.

@@ -10,14 +10,16 @@ use sha2::{Digest, Sha256};
 
 use super::SettingsArgs;
 use super::jobs::{print_json, verdict};
+use super::model::ScriptArgs;
 use super::watch::follow;
 use super::{cluster, weights};
-use crate::config::Settings;
+use crate::config::{JobKind, Settings};
 use crate::coordinator::{JobSpec, Program, now};
 use crate::dataset;
 use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs};
-use crate::model;
+use crate::lab::Plan;
+use crate::model::{self, Described};
 use crate::store::{Blob, Key, LocalStore, Store};
 use crate::task::{JobId, VERSION};
 
@@ -27,6 +29,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   hardy submit --config configs/flowers.toml --data flower_photos --name nightly-2026-11-22
+  hardy submit --config configs/attack.toml --data flower_photos --name broken --wait
   hardy submit --data s3://bucket/photos --name first --wait && hardy fetch first --out results
 
 Submitted twice under one name it is one job. Prints its name.")]
@@ -42,28 +45,28 @@ pub(super) struct SubmitArgs {
     /// The job's name. Default: job.name and a part made of its settings.
     #[arg(long)]
     name: Option<JobId>,
+    #[command(flatten)]
+    script: ScriptArgs,
     /// Wait for its end; exit code 7 when it fails.
     #[arg(long)]
     wait: bool,
 }
 
-pub(super) fn run(args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()> {
+pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()> {
     let settings = args.settings.resolve()?.settings;
+    let given = Given::find(&mut args, &settings)?;
+    let settings = given.model.as_ref().map_or(settings.clone(), |model| model.fit(settings));
     let end = cluster::block_on(async {
         let store = cluster::store(&settings).await?;
         let queue = cluster::queue(&settings).await?;
         let photos = if args.rehearse.is_some() { Photos::None } else { Photos::find(&args.data)? };
-        let weights = match args.rehearse {
-            Some(_) => None,
-            None => weights::starting(&settings)?.as_ref().map(model::checkpoint::write).transpose()?,
-        };
-        let spec = spec(&args, &settings, &photos, weights.as_deref())?;
+        let spec = spec(&args, &settings, &photos, &given)?;
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
             if let Some(folder) = photos.folder() {
                 push(folder, &store, &JobSpec::prefix(&spec.id).join("photos"), quiet).await?;
             }
-            if let (Some(blob), Some(bytes)) = (&spec.weights, weights) {
+            if let (Some(blob), Some(bytes)) = (&spec.weights, given.bytes) {
                 store.put_bytes(&blob.key, bytes).await?;
             }
         }
@@ -80,6 +83,41 @@ pub(super) fn run(args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()> {
         }
     })?;
     end.as_ref().map_or(Ok(()), verdict)
+}
+
+/// What the job starts from, or looks at.
+struct Given {
+    program: Program,
+    bytes: Option<Vec<u8>>,
+    model: Option<Described>,
+}
+
+impl Given {
+    fn find(args: &mut SubmitArgs, settings: &Settings) -> Result<Self> {
+        if let Some(tasks) = args.rehearse {
+            return Ok(Self { program: Program::Rehearse { tasks }, bytes: None, model: None });
+        }
+        let program = match settings.job.kind {
+            JobKind::Train if args.script != ScriptArgs::default() => {
+                return Err(Error::usage(
+                    "flags for TorchScript files are for jobs that look at one; job.kind is \"train\"",
+                ));
+            }
+            JobKind::Train => {
+                let bytes = weights::starting(settings)?.as_ref().map(model::checkpoint::write).transpose()?;
+                return Ok(Self { program: Program::Train, bytes, model: None });
+            }
+            JobKind::Evaluate => Program::Evaluate,
+            JobKind::Augment => Program::Augment,
+            JobKind::Attack => Program::Attack,
+        };
+        let brought = std::mem::take(&mut args.script).bring(Path::new(&settings.job.model))?;
+        if program == Program::Attack {
+            // What cannot be done is refused here, not on the cluster.
+            Plan::new(&settings.attack, brought.spec.classes())?;
+        }
+        Ok(Self { program, bytes: Some(brought.bytes), model: Some(brought.spec) })
+    }
 }
 
 /// Where the photos are now.
@@ -129,7 +167,8 @@ impl Photos {
 }
 
 /// What is submitted.
-fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, weights: Option<&[u8]>) -> Result<JobSpec> {
+fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) -> Result<JobSpec> {
+    let weights = given.bytes.as_deref();
     let of_job = settings.of_job();
     let sha256 = weights.map(|bytes| hex::encode(Sha256::digest(bytes)));
     let digest = photos.digest()?;
@@ -152,12 +191,12 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, weights: Option
     Ok(JobSpec {
         version: VERSION,
         id,
-        program: args.rehearse.map_or(Program::Train, |tasks| Program::Rehearse { tasks }),
+        program: given.program,
         settings: of_job,
         source,
         photos: digest,
         weights: sha256.map(|sha256| Blob { key, sha256, size }),
-        model: None,
+        model: given.model.clone(),
         created: now(),
     })
 }

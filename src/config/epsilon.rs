@@ -50,8 +50,11 @@ impl FromStr for Epsilon {
             None => number(text)?,
         };
         Self::new(value).ok_or_else(|| {
-            let hint =
-                if (1.0..=255.0).contains(&value) { format!("; did you mean {text}/255?") } else { String::new() };
+            let hint = if (1.0..=255.0).contains(&value) && !text.contains('/') {
+                format!("; did you mean {text}/255?")
+            } else {
+                String::new()
+            };
             format!("epsilon {text} is out of range: allowed is 0 to 1 (pixel scale){hint}")
         })
     }

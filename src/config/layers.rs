@@ -79,6 +79,12 @@ impl Layers {
         Ok(self)
     }
 
+    /// Adds a value that a flag of its own gives.
+    pub fn flag(mut self, key: &str, value: Value, flag: &str) -> Result<Self> {
+        self.add(key.to_string(), value, flag)?;
+        Ok(self)
+    }
+
     /// Reads a value as TOML would; where the key wants text, plain words need no quotes.
     fn parse(&self, key: &str, text: &str) -> Value {
         if matches!(self.defaults.get(key), Some(Value::String(_))) && !text.starts_with('"') {

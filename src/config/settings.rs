@@ -33,6 +33,8 @@ macro_rules! choice {
 choice! {
     /// What becomes of a job when one of its tasks keeps failing.
     Poison { Fail = "fail", Skip = "skip" }
+    /// What a job that is submitted does.
+    JobKind { Train = "train", Evaluate = "evaluate", Augment = "augment", Attack = "attack" }
     /// How often each class is drawn in training.
     Balance { None = "none", Classes = "classes" }
     /// A network that can be attacked and trained; the text is timm's name where timm has it.
@@ -60,7 +62,10 @@ choice! {
 
 settings! {
     /// Who the job is.
-    JobSettings { name: String, priority: Priority, seed: u64, threads_per_task: usize, poison: Poison }
+    JobSettings {
+        name: String, kind: JobKind, model: String, priority: Priority, seed: u64, threads_per_task: usize,
+        poison: Poison,
+    }
     /// How photos become shards.
     DataSettings {
         val_fraction: f64, test_fraction: f64, held_fraction: f64, shard_images: usize, stored_side: u32,
@@ -95,6 +100,10 @@ settings! {
         attacks: Vec<String>, epsilons: Vec<Epsilon>, batch: usize, static_epsilon: Epsilon, keep_images: bool,
         examples: usize,
     }
+    /// What `hardy attack` does to photos.
+    AttackSettings {
+        method: String, epsilons: Vec<Epsilon>, smallest: bool, label: String, target: String, comparisons: bool,
+    }
     /// The message queue.
     QueueSettings {
         url: String, prefix: String, delivery_limit: u32, failures: u32, silence: u64, speculation: bool, ca: String,
@@ -108,7 +117,7 @@ settings! {
     Settings {
         job: JobSettings, data: DataSettings, model: ModelSettings, augment: AugmentSettings,
         baseline: BaselineSettings, train: TrainSettings, adversary: AdversarySettings, guard: GuardSettings,
-        evaluate: EvaluateSettings, queue: QueueSettings, store: StoreSettings, worker: WorkerSettings,
+        evaluate: EvaluateSettings, attack: AttackSettings, queue: QueueSettings, store: StoreSettings, worker: WorkerSettings,
     }
 }
 

@@ -4,6 +4,7 @@
 //! which starts over passes through the finished stages and goes on where the last one stopped.
 
 mod board;
+mod lab;
 mod leader;
 mod log;
 mod measuring;
@@ -126,6 +127,10 @@ impl Coordinator {
             Program::Augment => {
                 let (prepared, copies) = program::augment(job, &*source).await?;
                 results::write_copies(job, &prepared, &copies).await
+            }
+            Program::Attack => {
+                let (prepared, parts) = program::attack(job, &*source).await?;
+                lab::write(job, &prepared, &parts).await
             }
         }
     }

@@ -4,12 +4,13 @@ use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::spec::Program;
+use super::spec::{JobSpec, Program};
 use super::stage::Job;
 use super::training::{Shards, output};
 use crate::config::Balance;
 use crate::dataset::{Finding, Inspected, Photo, Plan, Split, plan, scan};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model;
 use crate::store::{Blob, Key};
 use crate::task::{TaskId, Work};
 
@@ -71,8 +72,8 @@ impl Prepared {
 
 /// Runs the stages.
 pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<Prepared> {
-    let program = job.spec.program;
-    let photos = remembered(job, "plan/photos.json", || list(source, program)).await?;
+    let spec = &job.spec;
+    let photos = remembered(job, "plan/photos.json", || list(source, spec)).await?;
     let mut tasks = Vec::new();
     for (number, chunk) in photos.chunks(CHUNK).enumerate() {
         let blob = job.store.put_json(&job.key(format!("plan/photos-{number:05}.json")), &chunk).await?;
@@ -92,8 +93,8 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
     let s = &job.spec.settings;
     let mut plan = match job.spec.program {
         Program::Train => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
-        Program::Evaluate | Program::Augment | Program::Rehearse { .. } => {
-            let classes = job.spec.model.as_ref().map(|m| m.classes.clone()).unwrap_or_default();
+        Program::Evaluate | Program::Augment | Program::Attack | Program::Rehearse { .. } => {
+            let classes = job.spec.model.as_ref().map(|m| m.classes().to_vec()).unwrap_or_default();
             plan::every_photo(inspected, &classes, &s.data)?
         }
     };
@@ -128,10 +129,21 @@ where
     }
 }
 
-async fn list(source: &dyn crate::store::Store, program: Program) -> Result<Vec<Photo>> {
+async fn list(source: &dyn crate::store::Store, spec: &JobSpec) -> Result<Vec<Photo>> {
     let entries: Vec<_> = source.list(None).await?.try_collect().await?;
     let files = entries.into_iter().map(|e| (e.key.as_str().to_string(), e.size));
-    if program == Program::Train { scan::scan(files) } else { scan::find(files) }
+    let classless = !spec.settings.attack.label.is_empty();
+    let mut photos = match spec.program {
+        Program::Train => return scan::scan(files),
+        Program::Attack => scan::find_any(files, classless)?,
+        Program::Evaluate | Program::Augment | Program::Rehearse { .. } => scan::find(files)?,
+    };
+    // The model's own spelling of its classes from here on.
+    let classes = spec.model.as_ref().map(|m| m.classes()).unwrap_or_default();
+    for photo in photos.iter_mut().filter(|photo| !photo.class.is_empty()) {
+        photo.class = classes[model::class_of_folder(classes, &photo.class)?].clone();
+    }
+    Ok(photos)
 }
 
 /// Reads a JSON object that a task brought.

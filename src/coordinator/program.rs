@@ -8,6 +8,7 @@ use crate::config::{Settings, Start};
 use crate::dataset::Split;
 use crate::error::{Error, Result};
 use crate::evaluate::{self, checks::Subject};
+use crate::lab::Plan;
 use crate::model::{self, ModelSpec, Weights};
 use crate::outcome::Count;
 use crate::report::{Check, GuardEvent, LeftOut, Provenance, RoundRecord, RunRecord};
@@ -214,6 +215,27 @@ pub async fn augment(job: &mut Job, source: &dyn Store) -> Result<(Prepared, Vec
     let epsilon = job.spec.settings.evaluate.static_epsilon;
     let copies = measuring::static_copies(job, "copies", &checkpoint, &prepared.shards, epsilon).await?;
     Ok((prepared, copies))
+}
+
+/// Photos and a model to broken photos. A task attacks one batch, so that an interrupted job loses no more than
+/// the batches that were under way.
+pub async fn attack(job: &mut Job, source: &dyn Store) -> Result<(Prepared, Vec<Success>)> {
+    let classes = job.spec.model.as_ref().map(|m| m.classes().to_vec()).unwrap_or_default();
+    // What cannot be done is refused before anything is.
+    Plan::new(&job.spec.settings.attack, &classes)?;
+    let prepared = preparation::prepare(job, source).await?;
+    let checkpoint = given_model(job).await?;
+    let batch = job.spec.settings.evaluate.batch;
+    let mut tasks = Vec::new();
+    for (plan, shard) in prepared.plan.shards.iter().zip(&prepared.shards) {
+        for first in (0..plan.samples.len()).step_by(batch) {
+            let (shard, checkpoint) = (shard.clone(), checkpoint.clone());
+            let id = format!("attack-{}-{:05}-{first:06}", plan.split.name(), plan.index);
+            tasks.push((TaskId(id), Work::Attack { shard, checkpoint, first, count: batch }));
+        }
+    }
+    let parts = job.stage("attack photos", tasks).await?;
+    Ok((prepared, parts))
 }
 
 /// What a cluster does with empty tasks.

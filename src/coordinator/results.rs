@@ -108,7 +108,7 @@ async fn write_pictures(
     Ok(written)
 }
 
-async fn put(job: &Job, name: &str, bytes: Vec<u8>) -> Result<()> {
+pub(super) async fn put(job: &Job, name: &str, bytes: Vec<u8>) -> Result<()> {
     let key = crate::store::Key::new(format!("{}/result/{name}", JobSpec::prefix(&job.spec.id).as_str()))?;
     job.store.put_bytes(&key, bytes).await.map(drop)
 }
@@ -118,7 +118,8 @@ pub async fn export(store: &dyn Store, job: &JobId, folder: &Path) -> Result<()>
     let prefix = JobSpec::prefix(job).join("result");
     let mut entries: Vec<_> = store.list(Some(&prefix)).await?.try_collect().await?;
     // The report last: where it is, everything is.
-    entries.sort_by_key(|e| e.key.as_str().ends_with("/result/report.json"));
+    let lasts = ["/result/report.json", "/result/attack.json"];
+    entries.sort_by_key(|e| lasts.iter().any(|last| e.key.as_str().ends_with(last)));
     for entry in entries {
         let path = folder.join(entry.key.as_str()[prefix.as_str().len()..].trim_start_matches('/'));
         let bytes = store.get_bytes(&entry.key, entry.size).await?;

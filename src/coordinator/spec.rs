@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
-use crate::model::ModelSpec;
+use crate::model::Described;
 use crate::store::{Blob, Key};
 use crate::task::JobId;
 
@@ -23,10 +23,10 @@ pub struct JobSpec {
     /// SHA-256 over names and sizes of photos that were copied to the store for this job.
     #[serde(default)]
     pub photos: Option<String>,
-    /// Folded weights to start from, with the head they came with; none = fresh ones.
+    /// Folded weights to start from, with the head they came with, or a TorchScript file; none = fresh ones.
     pub weights: Option<Blob>,
     /// The model those weights are, where it is measured or attacked and not trained.
-    pub model: Option<ModelSpec>,
+    pub model: Option<Described>,
     /// When it was submitted: RFC 3339, UTC.
     pub created: String,
 }
@@ -41,6 +41,8 @@ pub enum Program {
     Evaluate,
     /// Makes an adversarial copy of every photo with `weights`.
     Augment,
+    /// Attacks every photo with `weights`, as section `attack` of the settings says.
+    Attack,
     /// Has empty tasks done, to measure a cluster.
     Rehearse {
         /// How many.

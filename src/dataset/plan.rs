@@ -62,13 +62,15 @@ pub fn plan(photos: Vec<Inspected>, settings: &DataSettings, seed: u64, replicas
 
 /// Puts every usable photo into a shard, duplicates too, on the side its source has it on (`test`
 /// where there are none), labelled by its place in `classes`: for measuring and attacking with a
-/// model that exists already. `classes` are the model's.
+/// model that exists already. `classes` are the model's. A photo of no known class, whose class is empty, is
+/// labelled by their number, which is no class.
 ///
 /// # Errors
 /// Of kind `Data`: too many unusable photos, or a class that the model does not know.
 pub fn every_photo(photos: Vec<Inspected>, classes: &[String], settings: &DataSettings) -> Result<Plan> {
     let total = photos.len();
-    let place: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, c)| (c.as_str(), i)).collect();
+    let mut place: HashMap<&str, usize> = classes.iter().enumerate().map(|(i, c)| (c.as_str(), i)).collect();
+    place.entry("").or_insert(classes.len());
     if let Some(stranger) = photos.iter().find(|p| !place.contains_key(p.photo.class.as_str())) {
         return Err(Error::data(format!(
             "the photos have a class {:?} that the model does not know; it knows {}",
@@ -77,6 +79,7 @@ pub fn every_photo(photos: Vec<Inspected>, classes: &[String], settings: &DataSe
         )));
     }
     let mut sorted: Vec<String> = classes.to_vec();
+    sorted.push(String::new());
     sorted.sort();
     let (mut usable, quarantined) = sift(photos, &sorted, 0);
     check_quarantine(&quarantined, total, settings)?;
@@ -94,7 +97,7 @@ impl Plan {
         let mut counts = BTreeMap::new();
         for shard in &self.shards {
             let side = counts.entry(shard.split).or_insert_with(|| vec![0; self.classes.len()]);
-            shard.samples.iter().for_each(|sample| side[sample.label] += 1);
+            shard.samples.iter().for_each(|sample| side.get_mut(sample.label).into_iter().for_each(|n| *n += 1));
         }
         counts
     }
@@ -122,7 +125,7 @@ impl Plan {
             add(shard.split.name());
             for sample in &shard.samples {
                 add(&sample.key);
-                add(&self.classes[sample.label]);
+                add(self.classes.get(sample.label).map_or("", String::as_str));
                 add(&sample.sha256);
             }
         }

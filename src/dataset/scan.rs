@@ -72,6 +72,27 @@ pub fn find(entries: impl IntoIterator<Item = (String, u64)>) -> Result<Vec<Phot
     Ok(photos)
 }
 
+/// The photos of a source to attack: as [`find`] has them where they lie in class folders, else all of
+/// them, each of no known class (an empty one). With `classless` no folder counts as a class.
+///
+/// # Errors
+/// Those of `find`; of kind `Data` where there is no photo at all.
+pub fn find_any(entries: impl IntoIterator<Item = (String, u64)>, classless: bool) -> Result<Vec<Photo>> {
+    let files: Vec<(String, u64)> = entries.into_iter().filter(|(path, _)| !is_hidden(path)).collect();
+    let photos: Vec<&(String, u64)> = files.iter().filter(|(path, _)| looks_like_a_photo(path)).collect();
+    if !classless && photos.iter().any(|(path, _)| path.contains('/')) {
+        return find(files);
+    }
+    if photos.is_empty() {
+        return Err(Error::data("no photos found: expected JPEG, PNG, WebP, GIF or BMP files"));
+    }
+    let photo =
+        |(path, size): &(String, u64)| Photo { path: path.clone(), class: String::new(), split: None, size: *size };
+    let mut photos: Vec<Photo> = photos.into_iter().map(photo).collect();
+    photos.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(photos)
+}
+
 fn check_classes(photos: &[Photo]) -> Result<()> {
     let mut sides: BTreeMap<Option<Split>, BTreeSet<&str>> = BTreeMap::new();
     for photo in photos {
@@ -149,6 +170,18 @@ mod tests {
         let found: Vec<(&str, Option<Split>)> = photos.iter().map(|p| (p.class.as_str(), p.split)).collect();
         let (train, val, test) = (Some(Split::Train), Some(Split::Val), Some(Split::Test));
         assert_eq!(found, [("b", test), ("a", train), ("b", train), ("a", val)]);
+    }
+
+    #[test]
+    fn photos_beside_each_other_are_of_no_class_where_nothing_needs_one() {
+        let find = |paths: &[&str], classless| find_any(paths.iter().map(|p| (p.to_string(), 1)), classless);
+        let flat = find(&["b.JPG", "a.png", "notes.txt", ".x/c.png"], false).unwrap();
+        let found: Vec<(&str, &str)> = flat.iter().map(|p| (p.path.as_str(), p.class.as_str())).collect();
+        assert_eq!(found, [("a.png", ""), ("b.JPG", "")]);
+        assert_eq!(find(&["rose/a.png"], false).unwrap()[0].class, "rose");
+        assert_eq!(find(&["rose/a.png", "b.png"], true).unwrap().len(), 2);
+        assert!(find(&["rose/a.png", "b.png"], false).unwrap_err().to_string().contains("in no class folder"));
+        assert!(find(&["notes.txt"], false).unwrap_err().to_string().contains("no photos found"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::gallery::Gallery;
 use super::{Audit, CLEAN, Example};
 use crate::attack::{self, Goal, Noise, channels_last, integers, positions, select};
 use crate::error::{Error, Result};
-use crate::model::Network;
+use crate::model::Classifier;
 use crate::outcome::{ImageOutcome, Outcomes};
 use crate::seed::Purpose;
 use crate::task::Condition;
@@ -33,11 +33,11 @@ pub struct Measured {
     pub audit: Audit,
 }
 
-/// Measures `network` on the images of one shard under `conditions`, of which the first is
+/// Measures `classifier` on the images of one shard under `conditions`, of which the first is
 /// [`CLEAN`]. Random starts come from `seed` and the images' keys. At most `examples` broken images
 /// are kept as pictures. `progress` is told the images dealt with so far, several times a batch.
 pub fn shard(
-    network: &Network,
+    classifier: &Classifier,
     batches: &mut dyn Iterator<Item = Result<Batch>>,
     conditions: &[Condition],
     seed: u64,
@@ -45,8 +45,7 @@ pub fn shard(
     progress: &dyn Fn(u64),
 ) -> Result<Measured> {
     let attacks = attacks(conditions)?;
-    let network = network.frozen();
-    let model = |images: &Tensor| network.logits(images);
+    let model = |images: &Tensor| classifier.logits(images);
     let mut measured = Measured {
         outcomes: Outcomes { conditions: conditions.to_vec(), images: Vec::new() },
         examples: Vec::new(),
@@ -55,8 +54,8 @@ pub fn shard(
     let mut gallery = Gallery::new(examples, conditions.len() - 1);
     for batch in batches {
         let batch = batch?;
-        let images = channels_last(&batch.images.to_device(network.device()));
-        let labels = batch.labels.to_device(network.device());
+        let images = channels_last(&batch.images.to_device(classifier.device()));
+        let labels = batch.labels.to_device(classifier.device());
         let logits = tch::no_grad(|| model(&images));
         let clean = logits.argmax(1, false);
         gallery.classes = logits.size()[1] as usize;

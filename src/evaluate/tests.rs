@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Kind as ErrorKind;
-use crate::model::Network;
+use crate::model::Classifier;
 use crate::outcome::Outcomes;
 use crate::train::tests::{network, settings, stripes, trained};
 
@@ -22,15 +22,15 @@ fn batches(size: i64) -> impl Iterator<Item = Result<Batch>> {
     })
 }
 
-fn measure(network: &Network, size: i64, conditions: &[Condition], examples: usize) -> Measured {
+fn measure(network: &Classifier, size: i64, conditions: &[Condition], examples: usize) -> Measured {
     shard(network, &mut batches(size), conditions, 9, examples, &|_| ()).unwrap()
 }
 
 /// A network that is right about most pictures and easily misled.
-fn fragile() -> Network {
+fn fragile() -> Classifier {
     let (mut train, _) = settings();
     train.rate = 2e-3;
-    trained(8, &train, None).0
+    trained(8, &train, None).0.into()
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn examples_are_broken_pictures_of_every_class_within_their_budget() {
 fn progress_goes_up_to_the_number_of_images() {
     let seen = std::cell::RefCell::new(Vec::new());
     let note = |images| seen.borrow_mut().push(images);
-    shard(&network(), &mut batches(24), &conditions_of(&[("fgsm", 1.0)]), 9, 0, &note).unwrap();
+    shard(&network().into(), &mut batches(24), &conditions_of(&[("fgsm", 1.0)]), 9, 0, &note).unwrap();
     assert!(seen.borrow().is_sorted());
     assert_eq!(seen.borrow().last(), Some(&48));
 }

@@ -3,17 +3,17 @@
 use image::RgbImage;
 use tch::Kind;
 
-use super::{Network, images};
+use super::{Classifier, images};
 
-/// The confidence (softmax) of every class for each picture; every picture has the network's size.
-pub fn predict(network: &Network, pictures: &[RgbImage]) -> Vec<Vec<f32>> {
+/// The confidence (softmax) of every class for each picture; every picture has the model's input size.
+pub fn predict(model: &Classifier, pictures: &[RgbImage]) -> Vec<Vec<f32>> {
     if pictures.is_empty() {
         return vec![];
     }
-    let images = images::tensor(pictures).to_device(network.device());
-    let confidence = tch::no_grad(|| network.logits(&images).softmax(1, Kind::Float));
+    let images = images::tensor(pictures).to_device(model.device());
+    let confidence = tch::no_grad(|| model.logits(&images).softmax(1, Kind::Float));
     let mut values = vec![0.0; confidence.numel()];
-    confidence.copy_data(&mut values, confidence.numel());
+    confidence.to_device(tch::Device::Cpu).copy_data(&mut values, confidence.numel());
     values.chunks_exact(values.len() / pictures.len()).map(<[f32]>::to_vec).collect()
 }
 

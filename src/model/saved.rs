@@ -110,12 +110,17 @@ pub fn load_model(path: &Path) -> Result<(ModelSpec, Weights)> {
     Ok((spec, folded))
 }
 
+/// The names of ImageNet's 1000 classes.
+pub(crate) fn imagenet_classes() -> Vec<String> {
+    include_str!("imagenet_classes.txt").lines().map(str::to_string).collect()
+}
+
 fn imagenet_model() -> Result<(ModelSpec, Weights)> {
     let architecture = Architecture::TfEfficientnetLite0;
     let design = Design::of(architecture);
     let spec = ModelSpec {
         architecture,
-        classes: include_str!("imagenet_classes.txt").lines().map(str::to_string).collect(),
+        classes: imagenet_classes(),
         input_size: 224,
         resize: Resize::Crop,
         mean: design.mean,

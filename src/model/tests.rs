@@ -37,6 +37,11 @@ fn formula(name: &str, shape: &[usize]) -> Array {
     Array { shape: shape.to_vec(), values: values.collect() }
 }
 
+/// One picture `[1, 3, height, width]` in `[0, 1)`.
+pub(super) fn formula_images(height: i64, width: i64) -> Tensor {
+    images(height, width)
+}
+
 fn images(height: i64, width: i64) -> Tensor {
     let values: Vec<f32> = fractions("images", (3 * height * width) as usize).map(|u| u as f32).collect();
     Tensor::from_slice(&values).view([1, 3, height, width])

@@ -9,7 +9,7 @@ mod format;
 mod headline;
 mod json;
 mod page;
-mod picture;
+pub(crate) mod picture;
 mod record;
 mod results;
 mod table;

@@ -10,11 +10,20 @@ use crate::error::{Context, Error, Kind, Result};
 
 /// How much a perturbation of budget `epsilon` is amplified to fill the range around grey without
 /// leaving it: 31 for 4/255.
-pub(super) fn amplification(epsilon: f64) -> u32 {
+pub(crate) fn amplification(epsilon: f64) -> u32 {
     if epsilon > 0.0 { (127.5 / (epsilon * 255.0)).floor().clamp(1.0, 127.0) as u32 } else { 1 }
 }
 
-/// `(adversarial - original) · k + 127.5` per pixel and channel with k = [`amplification`], as a PNG.
+/// `(adversarial - original) · k + 127.5` per pixel and channel; the two have one size.
+pub(crate) fn difference(original: &RgbImage, adversarial: &RgbImage, k: u32) -> RgbImage {
+    let mut picture = adversarial.clone();
+    for (after, before) in picture.iter_mut().zip(original.iter()) {
+        *after = ((f32::from(*after) - f32::from(*before)) * k as f32 + 127.5).clamp(0.0, 255.0) as u8;
+    }
+    picture
+}
+
+/// The [`difference`] of an example with k = [`amplification`], as a PNG.
 /// An error of kind `Internal` when the two are no PNGs of one size.
 pub(super) fn perturbation(example: &Example) -> Result<Vec<u8>> {
     let decode = |bytes: &[u8], which: &str| -> Result<RgbImage> {
@@ -22,16 +31,13 @@ pub(super) fn perturbation(example: &Example) -> Result<Vec<u8>> {
         Ok(image::load_from_memory_with_format(bytes, ImageFormat::Png).context(Kind::Internal, what)?.into_rgb8())
     };
     let original = decode(&example.original, "original")?;
-    let mut picture = decode(&example.adversarial, "adversarial")?;
-    if original.dimensions() != picture.dimensions() {
-        let (a, b) = (original.dimensions(), picture.dimensions());
+    let adversarial = decode(&example.adversarial, "adversarial")?;
+    if original.dimensions() != adversarial.dimensions() {
+        let (a, b) = (original.dimensions(), adversarial.dimensions());
         let key = example.key.escape_debug();
         return Err(Error::internal(format!("the pictures of example '{key}' differ in size: {a:?} and {b:?}")));
     }
-    let k = amplification(example.epsilon) as f32;
-    for (after, before) in picture.iter_mut().zip(original.iter()) {
-        *after = ((f32::from(*after) - f32::from(*before)) * k + 127.5).clamp(0.0, 255.0) as u8;
-    }
+    let picture = difference(&original, &adversarial, amplification(example.epsilon));
     let mut bytes = Vec::new();
     picture
         .write_with_encoder(PngEncoder::new(&mut bytes))

@@ -2,70 +2,89 @@
 
 use std::collections::BTreeMap;
 
-use super::{Attempt, evaluation, photos, training};
+use super::{Attempt, evaluation, lab, photos, training};
 use crate::config::Outer;
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::{self, ModelSpec, Network, Weights};
+use crate::model::{self, Classifier, Described, Network, Weights};
 use crate::store::Blob;
 use crate::task::{Success, Work};
 use crate::train::merge;
 
-/// The state of the compute thread: the network it loaded last.
+/// The state of the compute thread: the model it attacked last.
 #[derive(Debug, Default)]
 pub(crate) struct Compute {
-    loaded: Option<(String, Network)>,
+    loaded: Option<(String, Classifier)>,
 }
 
 impl Compute {
-    /// The network with these weights, loaded unless it is the one that was used last.
-    pub(super) fn network(&mut self, recipe: &Recipe) -> Result<&Network> {
+    /// The model of this recipe, loaded unless it is the one that was used last.
+    pub(super) fn classifier(&mut self, recipe: &Recipe) -> Result<&Classifier> {
         let known = self.loaded.as_ref().is_some_and(|(id, _)| *id == recipe.id);
         if !known {
             self.loaded = None;
-            self.loaded = Some((recipe.id.clone(), recipe.build()?));
+            self.loaded = Some((recipe.id.clone(), recipe.classifier()?));
         }
         match &self.loaded {
-            Some((_, network)) => Ok(network),
-            None => Err(Error::internal("no network is loaded")),
+            Some((_, classifier)) => Ok(classifier),
+            None => Err(Error::internal("no model is loaded")),
         }
     }
 }
 
-/// All that a network is built from.
+/// All that a model is built from.
 #[derive(Debug, Clone)]
 pub(super) struct Recipe {
     id: String,
-    pub(super) spec: ModelSpec,
-    weights: Weights,
+    pub(super) spec: Described,
+    /// As in [`model::Brought`].
+    bytes: Vec<u8>,
     device: String,
     bf16: bool,
     threads: usize,
 }
 
 impl Recipe {
-    /// Fetches a checkpoint and the network's description.
+    /// Fetches a checkpoint or a TorchScript file and the model's description.
     pub(super) async fn fetch(attempt: &Attempt<'_>, checkpoint: &Blob) -> Result<Self> {
         let model = attempt.model.as_ref().ok_or_else(|| Error::data("the task names no model"))?;
         let path = attempt.cache.fetch(attempt.store, model).await?;
         let text = std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", model.key))?;
-        let spec: ModelSpec =
+        let spec: Described =
             serde_json::from_slice(&text).context(Kind::Data, || format!("{} does not describe a model", model.key))?;
         let settings = &attempt.spec.settings;
         Ok(Self {
             id: format!("{}/{}", model.sha256, checkpoint.sha256),
             spec,
-            weights: weights(attempt, checkpoint).await?,
+            bytes: fetched(attempt, checkpoint).await?,
             device: settings.model.device.clone(),
             bf16: settings.model.bf16,
             threads: settings.job.threads_per_task,
         })
     }
 
-    /// Builds the network; call it on the compute thread.
-    pub(super) fn build(&self) -> Result<Network> {
-        tch::set_num_threads(i32::try_from(self.threads).unwrap_or(1));
-        let network = Network::load(&self.spec, &self.weights, model::device(&self.device)?)?;
+    /// The network to be trained; call it on the compute thread.
+    pub(super) fn network(&self) -> Result<Network> {
+        self.set_threads();
+        let Described::Network(spec) = &self.spec else {
+            return Err(Error::model("a TorchScript file can be measured and attacked, not trained"));
+        };
+        let network = Network::load(spec, &model::checkpoint::read(&self.bytes)?, model::device(&self.device)?)?;
         if self.bf16 { network.in_bf16() } else { Ok(network) }
+    }
+
+    /// The model to be attacked; call it on the compute thread.
+    fn classifier(&self) -> Result<Classifier> {
+        match &self.spec {
+            Described::Network(_) => Ok(self.network()?.into()),
+            Described::Script(_) => {
+                self.set_threads();
+                Classifier::load(&self.spec, &self.bytes, model::device(&self.device)?)
+            }
+        }
+    }
+
+    fn set_threads(&self) {
+        tch::set_num_threads(i32::try_from(self.threads).unwrap_or(1));
     }
 
     /// What is computed with, for the report.
@@ -83,9 +102,12 @@ impl Recipe {
 
 /// Fetches named tensors.
 pub(super) async fn weights(attempt: &Attempt<'_>, blob: &Blob) -> Result<Weights> {
+    model::checkpoint::read(&fetched(attempt, blob).await?)
+}
+
+async fn fetched(attempt: &Attempt<'_>, blob: &Blob) -> Result<Vec<u8>> {
     let path = attempt.cache.fetch(attempt.store, blob).await?;
-    let bytes = std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", blob.key))?;
-    model::checkpoint::read(&bytes)
+    std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", blob.key))
 }
 
 /// Does one task.
@@ -94,6 +116,9 @@ pub(super) async fn perform(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
         Work::Inspect { photos } => photos::inspect(attempt, photos).await,
         Work::Shard { plan } => photos::pack(attempt, plan).await,
         Work::Augment { .. } => evaluation::augment(attempt, work).await,
+        Work::Attack { shard, checkpoint, first, count } => {
+            lab::attack(attempt, shard, checkpoint, *first..first + count).await
+        }
         Work::Train(work) => training::round(attempt, work).await,
         Work::Merge { start, replicas, outer } => merged(attempt, start, replicas, outer.as_ref()).await,
         Work::Nothing => {

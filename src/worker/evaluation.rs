@@ -20,7 +20,7 @@ use crate::dataset::shard::{Extension, Sample, ShardWriter};
 use crate::dataset::{pack, view};
 use crate::error::{Context, Error, Kind, Result};
 use crate::evaluate::{self, Batch};
-use crate::model::{Network, images};
+use crate::model::{Classifier, images};
 use crate::seed::{Purpose, stream};
 use crate::task::{Success, Work};
 
@@ -35,15 +35,15 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
     let facts = recipe.facts()?;
     let (measured, kept) = attempt
         .compute(move |compute| {
-            let network = compute.network(&recipe)?;
+            let classifier = compute.classifier(&recipe)?;
             let settings = &spec.settings;
-            let mut batches = Batches::new(&path, settings, recipe.spec.input_size, limit, keep_images)?;
+            let mut batches = Batches::new(&path, settings, recipe.spec.input_size(), limit, keep_images)?;
             let progress = |images| {
                 seen.store(images, Ordering::Relaxed);
                 memory::give_back();
             };
             let seed = settings.job.seed;
-            let measured = evaluate::shard(network, &mut batches, &conditions, seed, examples, &progress)?;
+            let measured = evaluate::shard(classifier, &mut batches, &conditions, seed, examples, &progress)?;
             Ok((measured, batches.kept.map(ShardWriter::finish).transpose()?))
         })
         .await?;
@@ -77,7 +77,7 @@ pub(super) async fn augment(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
     let facts = recipe.facts()?;
     let tar = attempt
         .compute(move |compute| {
-            let network = compute.network(&recipe)?;
+            let classifier = compute.classifier(&recipe)?;
             let attack = Attack::of(method, step, noise, spec.settings.adversary.steps);
             let mut writer = ShardWriter::new(Vec::new());
             let mut samples = open(&path)?;
@@ -87,8 +87,8 @@ pub(super) async fn augment(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
                     return writer.finish();
                 }
                 let count = chunk.len() as u64;
-                let size = if round.is_some() { spec.settings.training_size() } else { recipe.spec.input_size };
-                let maker = Maker { network, spec: &spec, size, attack, epsilon, round };
+                let size = if round.is_some() { spec.settings.training_size() } else { recipe.spec.input_size() };
+                let maker = Maker { classifier, spec: &spec, size, attack, epsilon, round };
                 for sample in maker.attacked(chunk)? {
                     writer.append(&sample)?;
                 }
@@ -103,7 +103,7 @@ pub(super) async fn augment(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
 
 /// Makes adversarial samples of clean ones.
 struct Maker<'a> {
-    network: &'a Network,
+    classifier: &'a Classifier,
     spec: &'a Arc<JobSpec>,
     size: u32,
     attack: Attack,
@@ -116,10 +116,9 @@ impl Maker<'_> {
         let s = &self.spec.settings;
         let views = samples.iter().map(|sample| self.view(sample)).collect::<Result<Vec<_>>>()?;
         let labels: Vec<i64> = samples.iter().map(|sample| sample.label as i64).collect();
-        let labels = Tensor::from_slice(&labels).to_device(self.network.device());
-        let clean = attack::channels_last(&images::tensor(&views).to_device(self.network.device()));
-        let network = self.network.frozen();
-        let model = |x: &Tensor| network.logits(x);
+        let labels = Tensor::from_slice(&labels).to_device(self.classifier.device());
+        let clean = attack::channels_last(&images::tensor(&views).to_device(self.classifier.device()));
+        let model = |x: &Tensor| self.classifier.logits(x);
         let keys = samples.iter().map(|sample| sample.key.as_str()).collect();
         let (purpose, round) = match self.round {
             Some(round) => (Purpose::Adversary, round.into()),

@@ -6,6 +6,7 @@
 mod cache;
 mod compute;
 mod evaluation;
+mod lab;
 mod memory;
 mod photos;
 mod thread;

@@ -42,7 +42,7 @@ pub(super) async fn round(attempt: &Attempt<'_>, work: &TrainWork) -> Result<Suc
     let (metrics, checkpoint, optimizer) = attempt
         .compute(move |_| {
             let settings = &spec.settings;
-            let network = recipe.build()?;
+            let network = recipe.network()?;
             let mut optimizer = match &state {
                 Some(state) => AdamW::resume(network.leaves(), &settings.train, state)?,
                 None => AdamW::new(network.leaves(), &settings.train),

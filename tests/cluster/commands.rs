@@ -64,6 +64,35 @@ fn a_cluster_brings_the_bytes_of_hardy_run_and_answers_every_command() {
 }
 
 #[test]
+fn a_job_of_attacks_brings_the_pictures_of_hardy_attack() {
+    let mut cluster = Cluster::start();
+    cluster.start_process("coordinator");
+    cluster.start_process("worker");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/script/traced.pt");
+    let photos = cluster.scene.photos.clone();
+    let (alone, fetched) = (cluster.scene.path("alone"), cluster.scene.path("fetched"));
+    let [photos, alone, fetched] = [&photos, &alone, &fetched].map(|path| path.to_str().unwrap());
+    let settings =
+        ["--set", "attack.label=reddish", "--set", "attack.epsilons=[\"16/255\"]", "--set", "evaluate.batch=8"];
+    let local = small::hardy(&[&["attack", photos, "--model", model, "--out", alone][..], &settings].concat());
+    assert!(local.status.success(), "{}", small::text(&local.stderr));
+    let model = format!("job.model={model}");
+    let job = ["submit", "--data", photos, "--name", "broken", "--wait", "--set", "job.kind=attack", "--set", &model];
+    cluster.ok(&[&job[..], &settings].concat());
+    cluster.ok(&["fetch", "broken", "--out", fetched]);
+    let counts = |folder: &str| std::fs::read_to_string(format!("{folder}/attack.json")).unwrap();
+    assert_eq!(counts(fetched), counts(alone));
+    let found: Value = serde_json::from_str(&counts(alone)).unwrap();
+    assert!(found["budgets"][0]["broken"].as_u64().unwrap() > 0, "{found}");
+    let pictures = |folder: &str| {
+        let all = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().map(|entry| entry.unwrap());
+        let all = all.filter(|e| e.file_name().to_string_lossy().ends_with(".adversarial.png"));
+        all.map(|e| std::fs::read(e.path()).unwrap()).collect::<Vec<_>>()
+    };
+    assert!(pictures(alone) == pictures(fetched) && !pictures(alone).is_empty());
+}
+
+#[test]
 fn a_cancelled_job_ends_and_goes_on_when_it_is_retried() {
     let mut cluster = Cluster::start();
     cluster.start_process("coordinator");

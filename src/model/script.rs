@@ -1,0 +1,89 @@
+//! A TorchScript network on a device.
+
+use tch::{CModule, Device, Kind, Tensor};
+
+use super::brought::ScriptSpec;
+use crate::error::{Context, Error, Result};
+
+/// A traced or scripted network with the pixel scale in front of it.
+#[derive(Debug)]
+pub struct Script {
+    module: CModule,
+    mean: Tensor,
+    std: Tensor,
+    device: Device,
+    differentiable: bool,
+}
+
+impl Script {
+    /// Loads the file in `bytes` and tries it on batches of one and of three grey pictures.
+    ///
+    /// The file is a program, which libtorch's interpreter runs: it must come from people who are
+    /// trusted. The interpreter's optimiser is turned off: it would respecialise for every batch size
+    /// and change the last bits between the first calls and later ones.
+    ///
+    /// # Errors
+    /// When the file is damaged, does not take such pictures, or does not give a logit for each class.
+    pub fn load(spec: &ScriptSpec, bytes: &[u8], device: Device) -> Result<Self> {
+        tch::jit::set_graph_executor_optimize(false);
+        let module = CModule::load_data_on_device(&mut &bytes[..], device);
+        let mut module = module.context(crate::error::Kind::Model, || "the TorchScript file is damaged".into())?;
+        module.set_eval();
+        // Else every step would pay for gradients that nobody reads.
+        for (_, parameter) in module.named_parameters().unwrap_or_default() {
+            let _ = parameter.set_requires_grad(false);
+        }
+        let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device);
+        let (mean, std) = (channels(spec.mean), channels(spec.std));
+        let mut script = Self { module, mean, std, device, differentiable: false };
+        let side = i64::from(spec.input_size);
+        for count in [1, 3] {
+            let pictures = Tensor::full([count, 3, side, side], 0.5, (Kind::Float, device)).set_requires_grad(true);
+            let logits = script.attempt(&pictures).map_err(|e| {
+                Error::model(format!("the TorchScript file does not take {count} pictures of {side}x{side} pixels"))
+                    .because(first_line(&e))
+            })?;
+            let expected = [count, spec.classes.len() as i64];
+            if logits.size() != expected {
+                return Err(Error::model(format!(
+                    "the TorchScript file gives {:?} for {count} pictures and {} classes; needed is {expected:?}",
+                    logits.size(),
+                    spec.classes.len()
+                )));
+            }
+            script.differentiable = logits.requires_grad();
+        }
+        Ok(script)
+    }
+
+    /// Logits `[N, K]` of `images`: `[N, 3, H, W]`, f32 in `[0, 1]`. Differentiable in `images` where
+    /// [`is_differentiable`](Self::is_differentiable).
+    ///
+    /// # Panics
+    /// When the program in the file fails on images unlike those it was tried on.
+    pub fn logits(&self, images: &Tensor) -> Tensor {
+        self.attempt(images).unwrap_or_else(|e| panic!("the TorchScript file failed: {}", first_line(&e)))
+    }
+
+    fn attempt(&self, images: &Tensor) -> Result<Tensor, tch::TchError> {
+        let input = (images - &self.mean) / &self.std;
+        Ok(self.module.forward_ts(&[input])?.to_kind(Kind::Float))
+    }
+
+    /// Whether gradients reach the images.
+    pub fn is_differentiable(&self) -> bool {
+        self.differentiable
+    }
+
+    /// The device it is on.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+}
+
+/// libtorch's messages go on with a trace of its own stack.
+fn first_line(error: &tch::TchError) -> String {
+    let text = error.to_string();
+    let mut telling = text.lines().map(str::trim).filter(|line| line.contains("Error") || line.contains("rror:"));
+    telling.next_back().or(text.lines().next()).unwrap_or_default().to_string()
+}
