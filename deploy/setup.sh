@@ -41,24 +41,29 @@ need c++ g++
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
 
-# What the tests need: a browser, a broker, and Python packages that read what Hardy writes.
+# What the tests need: a browser, a broker, what checks alert rules, and Python packages.
 tests() {
   need chromium chromium
   need openssl openssl
-  [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || install_broker
-  local wanted=.deps/python/requirements.txt
-  if ! cmp -s tests/python/requirements-test.txt "$wanted"; then
-    say "installing the Python packages of the tests"
-    rm -rf .deps/python
-    python3 -m venv .deps/python 2>/dev/null || { rm -rf .deps/python; install_venv; python3 -m venv .deps/python; }
-    .deps/python/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements-test.txt
-    cp tests/python/requirements-test.txt "$wanted"
-  fi
+  [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || install_stopped rabbitmq-server rabbitmq-server
+  command -v promtool >/dev/null || install_stopped prometheus prometheus
+  python_packages .deps/python tests/python/requirements-test.txt
+  python_packages .deps/helm tests/helm/requirements.txt
 }
 
-# Debian's package starts a broker for the whole machine; the tests start their own.
-install_broker() {
-  say "installing rabbitmq-server"
+python_packages() { # python_packages FOLDER REQUIREMENTS: a virtual environment with just these
+  local folder=$1 requirements=$2
+  cmp -s "$requirements" "$folder/requirements.txt" && return
+  say "installing the Python packages of $requirements"
+  rm -rf "$folder"
+  python3 -m venv "$folder" 2>/dev/null || { rm -rf "$folder"; install_venv; python3 -m venv "$folder"; }
+  "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$folder/requirements.txt"
+}
+
+# Debian's packages of servers start one for the whole machine; the tests start their own.
+install_stopped() { # install_stopped PACKAGE SERVICE
+  say "installing $1"
   as_root apt-get update -qq
   local policy=/usr/sbin/policy-rc.d ours=
   if [ ! -e "$policy" ]; then
@@ -67,9 +72,9 @@ install_broker() {
     as_root chmod 755 "$policy"
   fi
   local result=0
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rabbitmq-server >/dev/null || result=$?
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null || result=$?
   [ -z "$ours" ] || as_root rm -f "$policy"
-  if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet rabbitmq-server; fi
+  if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet "$2"; fi
   return "$result"
 }
 
