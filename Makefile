@@ -25,9 +25,9 @@ test: ## run every test
 	cargo $(RUNNER) --release --locked
 	$(MAKE) build
 	@! ldd $(HARDY) | grep libtorch || { echo "hardy is linked with libtorch"; exit 1; }
-	$(MAKE) helm
+	$(MAKE) chart
 
-helm: ## check the chart, the alert rules, the images and what the guides say of them
+chart: ## check the chart, the alert rules, the images and what the guides say of them
 	@deploy/setup.sh tests
 	.deps/helm/bin/python -m pytest -q tests/helm
 
