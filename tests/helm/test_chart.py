@@ -104,6 +104,16 @@ def test_what_cannot_work_is_refused(values, words):
         render(yaml.safe_load(values))
 
 
+def test_every_value_is_explained():
+    text = (CHART / "values.yaml").read_text()
+    # The settings are explained in configs/default.toml, quantities by what they belong to.
+    rest = re.sub(r"^config:\n(?:[ ].*\n)+", "", text, flags=re.M)
+    lines = [line for line in rest.splitlines() if not re.match(r" +(requests|limits): ", line)]
+    for before, line in zip(["", *lines], lines):
+        if re.match(r" *\w+: *\S", line):
+            assert before.strip().startswith("#"), f"{line.strip()} is not explained"
+
+
 def test_the_schema_knows_every_setting():
     subprocess.run(["python3", ROOT / "tests/helm/config_schema.py"], check=True)
 
