@@ -25,6 +25,12 @@ def test_lint(case):
         assert (notes, report["errors"]) == ([], [])
 
 
+def test_notes(case):
+    notes = loaded().render(case_values(case), name="night", namespace="flowers")["hardy/templates/NOTES.txt"]
+    assert "helm test night --namespace flowers" in notes and "<no value>" not in notes and "%!" not in notes
+    assert len(notes.splitlines()) < 30
+
+
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 def test_objects_are_what_the_api_knows(objects, version):
     for o in objects:

@@ -134,7 +134,7 @@ def test_ready_messages_alone_would_take_busy_workers():
     assert scaled["spec"]["triggers"][0]["metadata"]["excludeUnacknowledged"] == "false"
 
 
-def test_a_zoomed_in_window_is_longer_than_zero_everywhere():
+def test_every_way_of_scaling_has_the_window():
     for mode, kind in (("keda", "ScaledObject"), ("hpa", "HorizontalPodAutoscaler")):
         text = str(of(render({"autoscaling": {"mode": mode}}), kind)[0])
         assert "'stabilizationWindowSeconds': 900" in text
