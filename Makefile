@@ -25,6 +25,11 @@ test: ## run every test
 	cargo $(RUNNER) --release --locked
 	$(MAKE) build
 	@! ldd $(HARDY) | grep libtorch || { echo "hardy is linked with libtorch"; exit 1; }
+	$(MAKE) chart
+
+chart: ## check the chart, the alert rules, the images and what the guides say of them
+	@deploy/setup.sh tests
+	.deps/helm/bin/python -m pytest -q tests/helm
 
 chaos: ## the long form of the kills: HARDY_CHAOS_SEED=n repeats one
 	@deploy/setup.sh tests

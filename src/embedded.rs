@@ -48,7 +48,7 @@ impl Home {
                 store: store.clone(),
                 access: settings.store.clone(),
             })?;
-            running.spawn(worker.run(stop.clone(), Duration::ZERO));
+            running.spawn(worker.run(stop.clone(), Duration::ZERO, Duration::ZERO));
         }
         Ok(Self { store, queue, workers: running, stop, settings: settings.clone(), _cache: cache })
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -32,7 +34,11 @@ const AT_ONCE: usize = 16;
   hardy submit --config configs/attack.toml --data flower_photos --name broken --wait
   hardy submit --data s3://bucket/photos --name first --wait && hardy fetch first --out results
 
-Submitted twice under one name it is one job. Prints its name.")]
+  hardy submit --data s3://bucket/photos --name 'nightly-{date}'
+
+Submitted twice under one name it is one job. Prints its name. In a CronJob's pod set HARDY_SCHEDULED to the name
+of the run, from its label batch.kubernetes.io/job-name: {date} is then the scheduled date in the time zone TZ,
+however late or often the run is tried.")]
 pub(super) struct SubmitArgs {
     #[command(flatten)]
     settings: SettingsArgs,
@@ -42,9 +48,10 @@ pub(super) struct SubmitArgs {
     /// Instead of a real job, one of so many empty tasks: measures the cluster itself.
     #[arg(long, value_name = "TASKS", conflicts_with = "data")]
     rehearse: Option<u32>,
-    /// The job's name. Default: job.name and a part made of its settings.
+    /// The job's name; {date} in it is today's date, or the one that HARDY_SCHEDULED says. Default: job.name and a
+    /// part made of its settings.
     #[arg(long)]
-    name: Option<JobId>,
+    name: Option<String>,
     #[command(flatten)]
     script: ScriptArgs,
     /// Wait for its end; exit code 7 when it fails.
@@ -173,7 +180,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) 
     let sha256 = weights.map(|bytes| hex::encode(Sha256::digest(bytes)));
     let digest = photos.digest()?;
     let id: JobId = match &args.name {
-        Some(name) => name.clone(),
+        Some(name) => dated(name, std::env::var("HARDY_SCHEDULED").ok().as_deref())?,
         None => {
             let identity = json!({ "settings": of_job, "data": args.data, "tasks": args.rehearse, "photos": digest, "weights": sha256 });
             let digest = hex::encode(Sha256::digest(identity.to_string()));
@@ -201,6 +208,18 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) 
     })
 }
 
+/// The name with its `{date}` filled in.
+///
+/// A CronJob names its runs `name-MINUTES`, the scheduled time in minutes since 1970; a run that somebody started
+/// by hand has another name and counts as today's.
+fn dated(name: &str, scheduled: Option<&str>) -> Result<JobId> {
+    let minutes = scheduled.and_then(|run| run.rsplit('-').next()).filter(|end| end.len() >= 8);
+    let seconds = minutes.and_then(|end| end.parse::<i64>().ok()).and_then(|minutes| minutes.checked_mul(60));
+    let time = seconds.and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_else(Timestamp::now);
+    let date = time.to_zoned(TimeZone::system()).date();
+    name.replace("{date}", &date.to_string()).parse()
+}
+
 /// Copies a folder of photos to the store.
 async fn push(folder: PathBuf, store: &Arc<dyn Store>, to: &Key, quiet: bool) -> Result<()> {
     let from: Arc<dyn Store> = Arc::new(LocalStore::open(&folder)?);
@@ -225,4 +244,25 @@ async fn push(folder: PathBuf, store: &Arc<dyn Store>, to: &Key, quiet: bool) ->
         .await?;
     bar.finish_and_clear();
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_run_keeps_the_scheduled_date() {
+        let minutes = Timestamp::now().as_second() / 60 - 3 * 24 * 60;
+        let wanted = Timestamp::from_second(minutes * 60).unwrap().to_zoned(TimeZone::system()).date();
+        let name = dated("nightly-{date}", Some(&format!("hardy-nightly-{minutes}"))).unwrap();
+        assert_eq!(name.0, format!("nightly-{wanted}"));
+        let today = || Timestamp::now().to_zoned(TimeZone::system()).date();
+        for by_hand in [None, Some("again"), Some("hardy-nightly-2"), Some("")] {
+            let (before, name, after) = (today(), dated("n-{date}", by_hand).unwrap().0, today());
+            assert!([before, after].iter().any(|day| name == format!("n-{day}")), "{by_hand:?}: {name}");
+        }
+        assert_eq!(dated("first", None).unwrap().0, "first");
+        assert_eq!(dated("../{date}", None).unwrap_err().kind(), Kind::Usage);
+    }
 }

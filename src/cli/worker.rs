@@ -16,7 +16,8 @@ use crate::worker::{Setup, Worker};
 #[command(after_help = "Example:
   HARDY_QUEUE__URL=amqp://user:password@broker/vhost HARDY_STORE__URL=s3://bucket/hardy hardy worker --workers 2
 
-On SIGTERM it takes no new task and finishes the one it has; after worker.grace seconds it hands it back.")]
+On SIGTERM it takes no new task and finishes the one it has; after worker.grace seconds it hands it back.
+With worker.idle it leaves by itself when no task came for so many seconds.")]
 pub(super) struct WorkerArgs {
     #[command(flatten)]
     settings: SettingsArgs,
@@ -47,6 +48,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
             () = cluster::interrupted() => return Ok(()),
         };
         let (stop, grace) = (CancellationToken::new(), Duration::from_secs(settings.worker.grace));
+        let idle = Duration::from_secs(settings.worker.idle);
         let mut workers = tokio::task::JoinSet::new();
         for number in 0..count {
             let id: WorkerId = format!("{name}.{number}").parse()?;
@@ -57,7 +59,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
                 store: store.clone(),
                 access: settings.store.clone(),
             };
-            workers.spawn(Worker::new(setup)?.run(stop.clone(), grace));
+            workers.spawn(Worker::new(setup)?.run(stop.clone(), grace, idle));
         }
         info!(worker = %name, threads = count, "works");
         let stopping = stop.clone();
@@ -68,7 +70,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
         });
         while let Some(ended) = workers.join_next().await {
             match ended {
-                Ok(Ok(())) if stop.is_cancelled() => {}
+                Ok(Ok(())) if stop.is_cancelled() || !idle.is_zero() => {}
                 Ok(Err(e)) => return Err(e),
                 Ok(Ok(())) => return Err(Error::internal("a worker ended by itself")),
                 Err(e) => warn!("a worker thread ended: {e}"),

@@ -62,6 +62,7 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("queue.silence", 10.0, 86_400.0),
     ("worker.count", 0.0, 1024.0),
     ("worker.grace", 0.0, 86_400.0),
+    ("worker.idle", 0.0, 86_400.0),
 ];
 
 /// The range of `key` in words, where it has one.

@@ -112,7 +112,7 @@ settings! {
     /// The object store.
     StoreSettings { url: String, endpoint: String, region: String, path_style: bool }
     /// The workers of this process.
-    WorkerSettings { count: usize, cache: String, grace: u64 }
+    WorkerSettings { count: usize, cache: String, grace: u64, idle: u64 }
     /// Everything.
     Settings {
         job: JobSettings, data: DataSettings, model: ModelSettings, augment: AugmentSettings,
@@ -137,7 +137,7 @@ impl Settings {
             path.clear();
         }
         settings.store = StoreSettings { url: "".into(), endpoint: "".into(), region: "".into(), path_style: true };
-        settings.worker = WorkerSettings { count: 0, cache: "".into(), grace: 0 };
+        settings.worker = WorkerSettings { count: 0, cache: "".into(), grace: 0, idle: 0 };
         settings
     }
 }

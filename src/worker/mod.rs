@@ -115,14 +115,19 @@ impl Worker {
         Ok(Self { setup, cache, thread, specs: BTreeMap::new(), running: BTreeMap::new() })
     }
 
-    /// Works until `stop`. A task in progress then has `grace` to come to its end before it is handed back.
-    pub async fn run(mut self, stop: CancellationToken, grace: Duration) -> Result<()> {
+    /// Works until `stop`, or until no task came for `idle` (zero: for ever). A task in progress at `stop` has
+    /// `grace` to come to its end before it is handed back.
+    pub async fn run(mut self, stop: CancellationToken, grace: Duration, idle: Duration) -> Result<()> {
         let mut tasks = self.setup.queue.consume(&Topic::TASKS, 1).await?;
         info!(worker = %self.setup.id, "ready");
         loop {
             let delivery = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 delivery = tasks.next() => delivery?,
+                () = tokio::time::sleep(idle), if !idle.is_zero() => {
+                    info!(worker = %self.setup.id, "leaves: no task came");
+                    return Ok(());
+                }
             };
             let late = async {
                 stop.cancelled().await;

@@ -1,0 +1,90 @@
+"""What the documents promise: their values render, their commands and rights exist."""
+
+import json
+import re
+import subprocess
+import tomllib
+
+import yaml
+from conftest import CHART, ROOT, of, pods, render
+
+OPERATING = (ROOT / "docs/operating.md").read_text()
+SECURITY = (ROOT / "docs/security.md").read_text()
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+def test_values_in_the_guide_render():
+    for block in blocks(OPERATING, "yaml"):
+        objects = render(yaml.safe_load(block))
+        assert of(objects, "CronJob", "-nightly") and of(objects, "PrometheusRule")
+        assert any("eks.amazonaws.com/role-arn" in o["metadata"]["annotations"] for o in of(objects, "ServiceAccount"))
+        named = re.findall(r"secret generic (\S+)", OPERATING)
+        read = set(re.findall(r"'name': '(hardy-[\w-]+)'", str(objects)))
+        assert read == set(named), "the Secrets that are made are those that are read"
+
+
+def test_commands_of_hardy_are_known(hardy):
+    commands = re.findall(r"\bhardy (doctor|jobs|status|retry|fetch|submit|watch|gc)\b([^`\n]*)", OPERATING)
+    assert {name for name, _ in commands} >= {"doctor", "jobs", "status", "retry", "fetch"}
+    for name, rest in commands:
+        text = subprocess.run([hardy, name, "--help"], check=True, capture_output=True, text=True).stdout
+        for flag in re.findall(r"(--[a-z-]+)", rest):
+            assert flag in text, f"hardy {name} {flag}"
+
+
+def test_pages_name_what_there_is():
+    names = {o["metadata"]["name"] for o in render({"nightly": {"enabled": True, "data": "s3://b/p"}})}
+    for name in re.findall(r"\bnight-hardy-[a-z-]+", OPERATING.replace("nightly-…", "nightly")):
+        assert name in names, name
+    for page in ("operating", "security", "cluster"):
+        text = (ROOT / f"docs/{page}.md").read_text()
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (ROOT / "docs" / link).exists(), f"{page}.md: {link}"
+    for path in re.findall(r"(?<![\w./])((?:tests|helm|deploy)/[\w./-]+\w)", OPERATING):
+        assert (ROOT / path).exists() or path.endswith("history.jsonl"), path
+    for command in blocks(OPERATING, "sh"):
+        subprocess.run(["bash", "-n"], input=command, text=True, check=True)
+
+
+def test_settings_and_values_that_are_named_exist():
+    settings = tomllib.loads((ROOT / "configs/default.toml").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for page in (OPERATING, SECURITY):
+        for path in re.findall(r"`((?:\w+\.)+\w+)`", page):
+            keys = path.removeprefix("config.").split(".")
+            if keys[-1] in ("yaml", "md") or "dead" in keys or "com" in keys:
+                continue
+            found_in = []
+            for tree in (settings, values):
+                node = tree
+                for key in keys:
+                    node = node.get(key, ...) if isinstance(node, dict) else ...
+                found_in.append(node is not ...)
+            assert any(found_in), f"`{path}` is neither a setting nor a value"
+
+
+def test_rights_on_the_broker_fit_the_queues():
+    line = re.search(r"set_permissions -p hardy hardy '(.*)' '(.*)' '(.*)'", SECURITY)
+    configure, write, read = (re.compile(pattern) for pattern in line.groups())
+    source = (ROOT / "src/queue/rabbitmq/topology.rs").read_text()
+    queues = [f"hardy.{name}" for name in re.findall(r'=> "([a-z.]+)"', source)] + ["hardy.leader"]
+    assert len(queues) == 7
+    for queue in queues:
+        assert configure.search(queue) and write.search(queue) and read.search(queue), queue
+    assert write.search("amq.default"), "through which everything is published"
+    for other in ("hardyx.tasks", "other", "amq.topic", "hardy"):
+        assert not configure.search(other) and not write.search(other) and not read.search(other), other
+
+
+def test_policies_are_json_and_ask_for_no_more_than_is_used():
+    policies = [json.loads(block) for block in blocks(SECURITY, "json")]
+    rights, trust = policies
+    actions = {action for s in rights["Statement"] for action in s["Action"]}
+    assert actions == {"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
+    account = trust["Statement"][0]["Condition"]["StringEquals"]
+    subject = next(value for key, value in account.items() if key.endswith(":sub"))
+    objects = render({})
+    assert subject == f"system:serviceaccount:flowers:{pods(objects)[0][2]['serviceAccountName']}"

@@ -1,0 +1,100 @@
+"""Dockerfile and compose file, as far as they can be checked without a container engine."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import yaml
+from conftest import CASES, ROOT, loaded, pods, rendered
+
+DOCKERFILE = ROOT / "deploy/Dockerfile"
+COMPOSE = ROOT / "deploy/compose.yaml"
+
+
+def tool(name):
+    return [sys.executable, "-m", name] if name != "hadolint" else [sys.executable.rsplit("/", 1)[0] + "/hadolint"]
+
+
+def stages():
+    return dict(re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(), re.M))
+
+
+def test_hadolint():
+    subprocess.run([*tool("hadolint"), DOCKERFILE], check=True)
+
+
+def test_bases_are_pinned_by_tag():
+    found = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(), re.M)
+    names = {name for _, name in found}
+    for base, _ in found:
+        assert base in names or re.fullmatch(r"[\w./-]+:(?!latest)[\w.-]+", base), base
+    assert {"coordinator", "worker-cpu", "worker-cuda"} <= names
+
+
+def test_the_toolchain_is_new_enough():
+    wanted = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["rust-version"].split(".")[:2]
+    tag = re.search(r"^FROM rust:(\d+)\.(\d+)-", DOCKERFILE.read_text(), re.M)
+    assert [int(n) for n in tag.groups()] >= [int(n) for n in wanted]
+
+
+def test_what_is_copied_is_sent_to_the_builder():
+    text = DOCKERFILE.read_text()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = [line[1:] for line in ignored if line.startswith("!")]
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.M) for word in line.split()[:-1]]
+    for path in copied:
+        assert (ROOT / path).exists() and path in allowed, path
+    assert set(allowed) == set(copied)
+    # Cargo wants every target it is told of, and the program what it includes.
+    for kind in ("bench", "bin"):
+        for target in tomllib.loads((ROOT / "Cargo.toml").read_text())[kind]:
+            path = target.get("path", f"benches/{target['name']}.rs")
+            assert any(path == c or path.startswith(c + "/") for c in copied), path
+
+
+def test_last_stages_are_not_root():
+    for name in ("coordinator", "worker"):
+        stage = re.search(rf"^FROM \S+ AS {name}$(.*?)(?=^FROM |\Z)", DOCKERFILE.read_text(), re.M | re.S)[1]
+        assert re.search(r"^USER 65532:65532$", stage, re.M) and "tini" in stage, name
+
+
+def test_the_chart_uses_the_images_there_are():
+    images = {spec["containers"][0]["image"] for case in CASES for _, _, spec in pods(rendered(case))}
+    names = {image.rsplit("/", 1)[-1].split(":")[0] for image in images}
+    assert names == {f"hardy-{target}" for target in ("coordinator", "worker-cpu", "worker-cuda")}
+    version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+    assert loaded().metadata["appVersion"] == version
+    assert set(re.findall(r"^ARG VERSION=(\S+)$", DOCKERFILE.read_text(), re.M)) == {version}
+
+
+def test_compose_follows_the_specification():
+    subprocess.run([*tool("check_jsonschema"), "--builtin-schema", "vendor.compose-spec", COMPOSE], check=True)
+
+
+def test_compose():
+    compose = yaml.safe_load(COMPOSE.read_text())
+    services = compose["services"]
+    targets = {s["build"]["target"] for s in services.values() if "build" in s}
+    assert targets == {"coordinator", "worker-cpu"} and services["worker"]["deploy"]["replicas"] == 2
+    settings = tomllib.loads((ROOT / "configs/default.toml").read_text())
+    for name, service in services.items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), f"{name}: open to others"
+        for need in service.get("depends_on", []):
+            assert need in services, name
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (COMPOSE.parent / source).exists(), f"{name}: {source}"
+        for config in service.get("configs", []):
+            assert config["source"] in compose["configs"], name
+        if "image" in service and "hardy" not in service["image"]:
+            assert re.fullmatch(r"[\w./-]+:(?!latest)[\w.-]+", service["image"]), service["image"]
+        for variable in service.get("environment", {}):
+            if variable.startswith("HARDY_") and "HTTP" not in variable:
+                section, key = variable.removeprefix("HARDY_").lower().split("__")
+                assert key in settings[section], variable
+    for text in (c["content"] for c in compose["configs"].values()):
+        assert yaml.safe_load(text)
+    grace = settings["worker"]["grace"]
+    assert int(services["worker"]["stop_grace_period"].rstrip("s")) > grace

@@ -1,0 +1,169 @@
+"""What must hold of every pod: its rights, its secrets, how it ends, and that things find each other."""
+
+import re
+
+from conftest import of, pods, render, rendered
+
+ALLOWED_VOLUMES = {"configMap", "secret", "emptyDir", "projected", "downwardAPI", "persistentVolumeClaim", "csi", "ephemeral"}
+HIDDEN = re.compile(r"PASSWORD|SECRET|TOKEN|QUEUE__URL|ACCESS_KEY")
+
+
+def test_restricted_pod_security(objects):
+    """The Pod Security Standards' profile `restricted`, rule by rule."""
+    for name, _, spec in pods(objects):
+        for share in ("hostNetwork", "hostPID", "hostIPC"):
+            assert not spec.get(share), name
+        of_pod = spec["securityContext"]
+        assert of_pod["runAsNonRoot"] is True and of_pod["runAsUser"] > 0, name
+        assert of_pod["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost"), name
+        assert not of_pod.get("sysctls"), name
+        for volume in spec["volumes"]:
+            assert set(volume) - {"name"} <= ALLOWED_VOLUMES, name
+        containers = spec["containers"] + spec.get("initContainers", [])
+        for container in containers:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False and not security.get("privileged"), name
+            assert security["capabilities"] == {"drop": ["ALL"]}, name
+            assert all("hostPort" not in port for port in container.get("ports", [])), name
+            # Beyond the profile.
+            assert security["readOnlyRootFilesystem"] is True, name
+            assert "memory" in container["resources"]["limits"], name
+            assert {"mountPath": "/tmp", "name": "scratch"} in container["volumeMounts"], name
+        assert spec["automountServiceAccountToken"] is False, name
+
+
+def strings(value):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from strings(key)
+            yield from strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_secrets_stay_in_secrets(objects):
+    assert not of(objects, "Secret"), "the chart takes Secrets, it makes none"
+    for o in objects:
+        for text in strings(o):
+            password = re.search(r"://[^/\s:@]*:([^@/\s]+)@", text)
+            assert not password or re.fullmatch(r"\$\([A-Z_]+\)", password[1]), f"{o['kind']}: {text}"
+    for name, _, spec in pods(objects):
+        for variable in spec["containers"][0]["env"]:
+            if HIDDEN.search(variable["name"]) and "value" in variable:
+                assert "$(RABBITMQ_PASSWORD)" in variable["value"], f"{name}: {variable['name']}"
+
+
+def test_settings_hold_no_password(objects):
+    for o in of(objects, "ConfigMap"):
+        assert not re.search(r"(?im)^\s*(\S*password|token|\S*secret)\s*=", "\n".join(o["data"].values()))
+
+
+def test_a_worker_is_not_killed_before_it_hands_back(objects, case):
+    for name, _, spec in pods(objects):
+        if spec["containers"][0]["args"][0] != "worker":
+            continue
+        settings = of(objects, "ConfigMap")[0]["data"]["hardy.toml"]
+        grace = int(re.search(r"^grace = (\d+)$", settings, re.M)[1])
+        assert spec["terminationGracePeriodSeconds"] >= grace + 30, name
+
+
+def test_only_one_decides_how_many_workers_there_are(objects, case):
+    workers = of(objects, "Deployment", "-worker")
+    scalers = [o for o in objects if o["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
+    if case == "scaledjob":
+        assert not workers and not scalers and len(of(objects, "ScaledJob")) == 1
+    elif scalers:
+        assert len(scalers) == 1 and "replicas" not in workers[0]["spec"]
+        assert scalers[0]["spec"]["scaleTargetRef"]["name"] == workers[0]["metadata"]["name"]
+    else:
+        assert workers[0]["spec"]["replicas"] >= 1
+
+
+def matches(selector, labels):
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+def test_selectors_find_what_they_are_for(objects):
+    all_pods = pods(objects)
+    by_component = {meta["labels"]["app.kubernetes.io/component"]: meta["labels"] for _, meta, _ in all_pods}
+    for deployment in of(objects, "Deployment"):
+        template = deployment["spec"]["template"]["metadata"]["labels"]
+        selector = deployment["spec"]["selector"]["matchLabels"]
+        assert matches(selector, template)
+        assert not {key for key in selector if "version" in key or "chart" in key}, "a selector cannot change"
+        assert template.keys() <= selector.keys() | {"hardy/metrics"}, "labels that change restart workers for nothing"
+        others = [d for d in of(objects, "Deployment") if d is not deployment]
+        assert not any(matches(selector, d["spec"]["template"]["metadata"]["labels"]) for d in others)
+    found = {
+        service["metadata"]["name"].removeprefix("night-hardy"): {
+            component for component, labels in by_component.items() if matches(service["spec"]["selector"], labels)
+        }
+        for service in of(objects, "Service")
+    }
+    assert found == {"": {"coordinator"}, "-metrics": {"coordinator", "worker"}}
+    for monitor in of(objects, "ServiceMonitor"):
+        selector = monitor["spec"]["selector"]["matchLabels"]
+        chosen = [s for s in of(objects, "Service") if matches(selector, s["metadata"]["labels"])]
+        assert [s["metadata"]["name"] for s in chosen] == ["night-hardy-metrics"]
+        assert monitor["spec"]["endpoints"][0]["port"] == chosen[0]["spec"]["ports"][0]["name"]
+    for budget in of(objects, "PodDisruptionBudget"):
+        selector = budget["spec"]["selector"]["matchLabels"]
+        component = budget["metadata"]["name"].rsplit("-", 1)[1]
+        assert {c for c, labels in by_component.items() if matches(selector, labels)} == {component}
+    for policy in of(objects, "NetworkPolicy"):
+        selector = policy["spec"]["podSelector"]["matchLabels"]
+        assert all(matches(selector, meta["labels"]) for _, meta, _ in all_pods)
+
+
+def test_what_is_named_is_there(objects, case):
+    accounts = {o["metadata"]["name"] for o in of(objects, "ServiceAccount")} or {"default"}
+    maps = {o["metadata"]["name"]: o["data"] for o in of(objects, "ConfigMap")}
+    for name, _, spec in pods(objects):
+        assert spec["serviceAccountName"] in accounts, name
+        container = spec["containers"][0]
+        volumes = {v["name"]: v for v in spec["volumes"]}
+        assert {m["name"] for m in container["volumeMounts"]} == set(volumes), name
+        files = maps[volumes["config"]["configMap"]["name"]]
+        args = container["args"]
+        assert args[args.index("--config") + 1].removeprefix("/etc/hardy/") in files, name
+        for probe in ("livenessProbe", "readinessProbe"):
+            if probe in container:
+                assert container[probe]["httpGet"]["port"] in [p["name"] for p in container["ports"]], name
+    for o in [*of(objects, "ScaledObject"), *of(objects, "ScaledJob")]:
+        reference = o["spec"]["triggers"][0]["authenticationRef"]["name"]
+        assert [a["metadata"]["name"] for a in of(objects, "TriggerAuthentication")] == [reference]
+
+
+def test_gpus():
+    _, _, spec = next(p for p in pods(rendered("aws-gpu")) if p[0].endswith("-worker"))
+    container = spec["containers"][0]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert container["image"].endswith("/hardy-worker-cuda:0.1.0")
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in spec["tolerations"]
+    assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
+    others = [p for p in pods(rendered("aws-gpu")) if not p[0].endswith("-worker")]
+    assert others and all("nvidia" not in str(spec) for _, _, spec in others), "only workers need one"
+
+
+def test_a_night_is_named_by_its_schedule():
+    cron = of(rendered("aws-gpu"), "CronJob", "-nightly")[0]["spec"]
+    assert (cron["concurrencyPolicy"], cron["timeZone"]) == ("Forbid", "Europe/Berlin")
+    container = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert "nightly-{date}" in container["args"]
+    environment = {v["name"]: v for v in container["env"]}
+    assert environment["TZ"]["value"] == cron["timeZone"]
+    # The controller names a run CRONJOB-MINUTES, at most 52 + 11 characters.
+    assert environment["HARDY_SCHEDULED"]["valueFrom"]["fieldRef"]["fieldPath"].endswith("/job-name']")
+    assert len(of(render({"fullnameOverride": "x" * 60, "nightly": {"enabled": True, "data": "s3://b/p"}}), "CronJob")[0]["metadata"]["name"]) <= 52
+
+
+def test_new_settings_restart_what_reads_them():
+    def sums(values):
+        return {name: meta.get("annotations") for name, meta, _ in pods(render(values)) if "Deployment" in name}
+
+    before, after = sums({}), sums({"config": {"worker": {"grace": 700}}})
+    assert before.keys() == after.keys() and all(before[name] != after[name] for name in before)
+    assert before == sums({"nightly": {"enabled": True, "data": "s3://b/p", "config": {"train": {"rounds": 3}}}})
