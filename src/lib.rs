@@ -17,6 +17,9 @@
 //! - [`evaluate`]: outcomes per image and their exact merge.
 //! - [`report`]: `report.json`, the page, the model card.
 //! - [`seed`]: where random numbers come from.
+//! - [`health`]: whether a process is alive and able to work.
+//! - [`metrics`]: figures for Prometheus.
+//! - [`http`]: health, figures and the coordinator's page for browsers.
 //! - [`error`]: kinds of failure and exit codes.
 
 pub mod attack;
@@ -29,7 +32,10 @@ pub mod embedded;
 pub mod error;
 pub mod evaluate;
 pub mod gc;
+pub mod health;
+pub mod http;
 pub mod jobs;
+pub mod metrics;
 pub mod model;
 pub mod outcome;
 pub mod queue;

@@ -34,12 +34,13 @@ use forwarded::{bench_gpu, predict, run, worker};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 #[cfg(feature = "compute")]
 pub(crate) use cluster::interrupted;
 
 use crate::config::{Layers, Resolved};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -134,17 +135,26 @@ pub(crate) struct SettingsArgs {
 impl SettingsArgs {
     /// The checked settings of all layers.
     pub(crate) fn resolve(&self) -> Result<Resolved> {
+        self.layers()?.resolve()
+    }
+
+    /// The layers themselves.
+    fn layers(&self) -> Result<Layers> {
         let mut layers = Layers::new()?;
         if let Some(path) = &self.config {
             layers = layers.file(path)?;
         }
-        layers.environment(std::env::vars())?.set(&self.set)?.resolve()
+        layers.environment(std::env::vars())?.set(&self.set)
     }
 }
 
 impl Cli {
-    /// Sets up logging as the flags ask for.
-    pub fn start_logging(&self) {
+    /// Sets up logging as the flags and `HARDY_LOG_FORMAT` ask for: text, or JSON lines that name job, task,
+    /// attempt and worker and say how long each task took.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::error::Kind::Usage) for another format.
+    pub fn start_logging(&self) -> Result<()> {
         let serves = matches!(self.command, Command::Coordinator(_) | Command::Worker(_));
         let level = match (self.quiet, self.verbose) {
             (false, 0) if serves => "hardy=info,warn",
@@ -158,7 +168,19 @@ impl Cli {
             format!("{level},lapin=off").into()
         });
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-        log.init();
+        match std::env::var("HARDY_LOG_FORMAT").as_deref() {
+            Err(_) | Ok("" | "text") => log.init(),
+            Ok("json") => {
+                log.json().flatten_event(true).with_span_list(false).with_span_events(FmtSpan::CLOSE).init();
+            }
+            Ok(other) => {
+                return Err(Error::usage(format!(
+                    "HARDY_LOG_FORMAT = {}: allowed are text and json",
+                    other.escape_debug()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Runs the command; one that computes is handed to the program beside this one that can.
@@ -215,10 +237,7 @@ impl Cli {
                 );
                 Ok(())
             }
-            _ => Err(crate::error::Error::usage(format!(
-                "this is the part of hardy that computes; call {}",
-                compute::CLIENT
-            ))),
+            _ => Err(Error::usage(format!("this is the part of hardy that computes; call {}", compute::CLIENT))),
         }
     }
 }

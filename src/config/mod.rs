@@ -3,8 +3,10 @@
 mod epsilon;
 mod layers;
 mod ranges;
+mod secret;
 mod settings;
 
 pub use epsilon::Epsilon;
 pub use layers::{DEFAULT, Layers, Resolved};
+pub use secret::Secret;
 pub use settings::*;

@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{QueueSettings, StoreSettings};
 use crate::error::{Kind, Result};
+use crate::health::Pulse;
 use crate::jobs::Jobs;
+use crate::metrics::CoordinatorMetrics;
 use crate::queue::Queue;
 use crate::store::{self, Store};
 
@@ -53,6 +55,10 @@ pub struct Coordinator {
     pub access: StoreSettings,
     /// How patient to be with workers.
     pub policy: QueueSettings,
+    /// What it counts.
+    pub metrics: CoordinatorMetrics,
+    /// Its sign of life.
+    pub pulse: Pulse,
 }
 
 impl Coordinator {
@@ -89,6 +95,7 @@ impl Coordinator {
             store: self.store.clone(),
             queue: self.queue.clone(),
             policy: self.policy.clone(),
+            metrics: self.metrics.clone(),
             log,
             inbox,
             observer,
@@ -96,6 +103,7 @@ impl Coordinator {
             gave_up: false,
         };
         let outcome = self.program(&mut job).await;
+        self.metrics.in_flight(&job.spec.id, job.spec.settings.job.priority, 0);
         if let Err(e) = outcome {
             if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up {
                 return Err(e);
