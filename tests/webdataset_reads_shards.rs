@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+#[path = "python/mod.rs"]
+mod python;
+
+use std::path::Path;
 use std::process::Command;
 
 use hardy::config::Settings;
@@ -12,18 +15,7 @@ use hardy::dataset::synth;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The Python of the test set-up.
-fn python() -> PathBuf {
-    let found =
-        std::env::var_os("HARDY_TEST_PYTHON").map_or_else(|| root().join(".deps/python/bin/python"), Into::into);
-    assert!(
-        found.exists(),
-        "{} does not exist: `make test` sets it up from tests/python/requirements-test.txt, or set HARDY_TEST_PYTHON to a \
-         Python that has the packages named there",
-        found.display()
-    );
-    found
-}
+use python::python;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

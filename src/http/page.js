@@ -117,7 +117,8 @@
   const actions = job => {
     const parts = [];
     if (job.state === "done") {
-      parts.push(make("a", { href: `/jobs/${job.job}/report.html` }, "report"), make("a", { href: `/jobs/${job.job}/report.json` }, "report.json"));
+      const files = job.rounds.length > 0 ? ["report.html", "report.json"] : ["rehearsal.json"];
+      parts.push(...files.map(file => make("a", { href: `/jobs/${job.job}/${file}` }, file)));
     }
     const button = (text, what) => {
       const element = make("button", { type: "button" }, text);
@@ -170,7 +171,7 @@
     const fooled = p.after !== null && p.after !== p.class;
     const verdict = p.after === null ? null
       : make("strong", { class: fooled ? "bad" : "good" }, fooled ? `✗ ${p.after}` : `✓ ${p.after}`);
-    const image = (src, alt) => make("img", { src, alt, loading: "lazy" });
+    const image = (src, alt) => make("img", { src, alt });
     const after = image(p.adversarial, `${p.class} after the attack`);
     const images = p.original ? make("div", { class: "pair" }, image(p.original, `${p.class} before the attack`), after) : after;
     const how = [p.attack, p.epsilon && `ε ${p.epsilon}`].filter(Boolean).join(", ");

@@ -106,8 +106,7 @@ impl CoordinatorMetrics {
         self.tasks.took(kind, seconds);
     }
 
-    /// An attempt ended otherwise: `failed`, `lost` without a sign of life, `buried` with its workers, or
-    /// came `second`.
+    /// An attempt ended otherwise: `failed`, `lost` without a sign of life, or `buried` with its workers.
     pub fn missed(&self, kind: &'static str, outcome: &'static str) {
         self.tasks.ended(kind, outcome);
     }

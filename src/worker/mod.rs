@@ -123,10 +123,11 @@ impl Worker {
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) -> Result<()> {
         let mut tasks = self.setup.queue.consume(&Topic::TASKS, 1).await?;
         info!(worker = %self.setup.id, "ready");
+        let pulse = self.setup.pulse.clone();
         loop {
             let delivery = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                delivery = self.setup.pulse.during(tasks.next()) => delivery?,
+                delivery = pulse.during(tasks.next()) => delivery?,
             };
             let late = async {
                 stop.cancelled().await;
@@ -137,7 +138,7 @@ impl Worker {
                     warn!(worker = %self.setup.id, "hands its task back: it did not end in time");
                     return Ok(());
                 }
-                handled = self.handle(delivery) => handled?,
+                handled = pulse.during(self.handle(delivery)) => handled?,
             }
         }
     }
@@ -179,11 +180,9 @@ impl Worker {
         let _busy = self.setup.metrics.busy();
         let images = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
-        let pulse = self.setup.pulse.clone();
         let outcome = {
             let heartbeat = async {
                 loop {
-                    pulse.beat();
                     tokio::time::sleep(HEARTBEAT).await;
                     let images = images.load(Ordering::Relaxed);
                     if let Err(e) = report(Report::Progress { images }).send(&*queue).await {
