@@ -16,7 +16,7 @@
   };
   const put = (id, ...children) => $(id).replaceChildren(...children);
   const show = (id, visible) => { $(id).hidden = !visible; };
-  const percent = count => count.n ? `${(100 * count.correct / count.n).toFixed(1)} %` : "–";
+  const percent = count => count.n ? `${(100 * count.correct / count.n).toFixed(1)}\u00a0%` : "–";
   const time = text => text ? text.replace("T", " ").replace("Z", " UTC") : "";
   const span = seconds => seconds < 90 ? `${Math.round(seconds)} s`
     : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
@@ -88,7 +88,7 @@
         make("td", {}, make("span", { class: `state ${job.state}` }, job.state)),
         make("td", { class: "stage" }, ...place(job)),
         make("td", { class: "number" }, rate),
-        make("td", {}, time(job.submitted)));
+        make("td", { class: "when" }, time(job.submitted)));
       row.addEventListener("click", () => choose(job.job));
       if (job.job === focused) queueMicrotask(() => button.focus());
       return row;
