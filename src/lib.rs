@@ -19,6 +19,7 @@
 //! - [`seed`]: where random numbers come from.
 //! - [`health`]: whether a process is alive and able to work.
 //! - [`metrics`]: figures for Prometheus.
+//! - [`trace`]: what belongs to one job, for an OTLP collector.
 //! - [`http`]: health, figures and the coordinator's page for browsers.
 //! - [`error`]: kinds of failure and exit codes.
 
@@ -43,6 +44,7 @@ pub mod report;
 pub mod seed;
 pub mod store;
 pub mod task;
+pub mod trace;
 pub mod train;
 #[cfg(feature = "compute")]
 pub mod worker;

@@ -7,7 +7,7 @@ use hardy::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.start_logging().and_then(|()| cli.run()) {
+    match cli.start_logging().and_then(|_logging| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("hardy: {}", e.chain());

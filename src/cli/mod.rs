@@ -9,6 +9,7 @@ mod dataset;
 mod doctor;
 mod gc;
 mod jobs;
+mod logging;
 pub mod report;
 mod submit;
 mod terminal;
@@ -34,10 +35,11 @@ use forwarded::{bench_gpu, predict, run, worker};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use tracing_subscriber::fmt::format::FmtSpan;
 
 #[cfg(feature = "compute")]
 pub(crate) use cluster::interrupted;
+
+pub use logging::Logging;
 
 use crate::config::{Layers, Resolved};
 use crate::error::{Error, Result};
@@ -150,11 +152,11 @@ impl SettingsArgs {
 
 impl Cli {
     /// Sets up logging as the flags and `HARDY_LOG_FORMAT` ask for: text, or JSON lines that name job, task,
-    /// attempt and worker and say how long each task took.
+    /// attempt and worker and say how long each task took. Keep what is returned until the end.
     ///
     /// # Errors
     /// [`Kind::Usage`](crate::error::Kind::Usage) for another format.
-    pub fn start_logging(&self) -> Result<()> {
+    pub fn start_logging(&self) -> Result<Logging> {
         let serves = matches!(self.command, Command::Coordinator(_) | Command::Worker(_));
         let level = match (self.quiet, self.verbose) {
             (false, 0) if serves => "hardy=info,warn",
@@ -163,24 +165,7 @@ impl Cli {
             (_, 1) => "hardy=info,warn",
             _ => "hardy=debug,info",
         };
-        let filter = tracing_subscriber::EnvFilter::try_from_env("HARDY_LOG").unwrap_or_else(|_| {
-            // lapin reports on its own what Hardy says in its own words.
-            format!("{level},lapin=off").into()
-        });
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-        match std::env::var("HARDY_LOG_FORMAT").as_deref() {
-            Err(_) | Ok("" | "text") => log.init(),
-            Ok("json") => {
-                log.json().flatten_event(true).with_span_list(false).with_span_events(FmtSpan::CLOSE).init();
-            }
-            Ok(other) => {
-                return Err(Error::usage(format!(
-                    "HARDY_LOG_FORMAT = {}: allowed are text and json",
-                    other.escape_debug()
-                )));
-            }
-        }
-        Ok(())
+        logging::start(level)
     }
 
     /// Runs the command; one that computes is handed to the program beside this one that can.

@@ -5,7 +5,7 @@
 //! thinks to have answered are delivered to the next one.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::jobs::{Jobs, State, Status};
 use crate::metrics::CoordinatorMetrics;
 use crate::task::JobId;
+use crate::trace;
 
 /// How often the store is asked for new jobs when nobody rings.
 const SCAN: Duration = Duration::from_secs(5);
@@ -104,6 +105,7 @@ impl Coordinator {
                 // Its inbox takes what arrives before the job is ready to read it.
                 let inbox = post.open(&job);
                 let span = info_span!("job", %job);
+                trace::of_job(&span, &job);
                 let run = async move {
                     let outcome = self.job(jobs, &job, inbox, cancel).await;
                     (job, outcome)
@@ -131,6 +133,7 @@ impl Coordinator {
             // Whoever ended it died before it could close the book.
             return jobs.close(&jobs.status(id).await?).await;
         }
+        let began = SystemTime::now();
         let board = Board::new(Status::waiting(id, &spec.created), &self.id);
         let outcome = tokio::select! {
             outcome = self.perform(spec, board.observer(), inbox, cancel.clone()) => outcome?,
@@ -147,6 +150,7 @@ impl Coordinator {
             status.error = Some((e.kind().exit_code(), e.chain()));
         }
         info!(job = %id, state = %status.state, "ended");
+        trace::ended(id, status.state.name(), began);
         jobs.close(&status).await
     }
 

@@ -95,7 +95,9 @@ impl Census {
 
     /// Reads the report of the job that was done last, once.
     async fn results(&self, ends: &Ends, all: &[Arc<Status>], metrics: &CoordinatorMetrics) -> Result<()> {
-        let done = all.iter().filter(|s| s.state == State::Done).max_by(|a, b| a.updated.cmp(&b.updated));
+        // A rehearsal is no success to be proud of.
+        let done = all.iter().filter(|s| s.state == State::Done && !s.rounds.is_empty());
+        let done = done.max_by(|a, b| a.updated.cmp(&b.updated));
         let Some(status) = done else { return Ok(()) };
         let id = (status.job.clone(), status.updated.clone());
         let mut last = self.last.lock().await;

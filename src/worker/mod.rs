@@ -30,6 +30,7 @@ use crate::metrics::WorkerMetrics;
 use crate::queue::{Delivery, Queue, Topic};
 use crate::store::{Blob, Key, Reader, Store};
 use crate::task::{Event, JobId, Report, Success, Task, VERSION, WorkerId};
+use crate::trace;
 
 use cache::Cache;
 use thread::Thread;
@@ -160,6 +161,7 @@ impl Worker {
         let attempt = format!("{}-{:08x}", self.setup.id, rand::rng().next_u32());
         let (job, id, worker) = (&task.job, &task.id, &self.setup.id);
         let span = info_span!("task", %job, task = %id, attempt, %worker, kind = task.work.kind());
+        trace::of_job(&span, &task.job);
         self.work(task, attempt, delivery).instrument(span).await
     }
 
