@@ -5,7 +5,7 @@
 #[path = "python/mod.rs"]
 mod python;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hardy::config::Settings;
