@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::coordinator::{Coordinator, JobSpec, Observer};
 use crate::error::{Error, Kind, Result};
+use crate::health::Pulse;
+use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::queue::{MemoryQueue, Queue};
 use crate::store::{LocalStore, Store};
 use crate::task::WorkerId;
@@ -47,6 +49,8 @@ impl Home {
                 queue: queue.clone(),
                 store: store.clone(),
                 access: settings.store.clone(),
+                metrics: WorkerMetrics::default(),
+                pulse: Pulse::default(),
             })?;
             running.spawn(worker.run(stop.clone(), Duration::ZERO, Duration::ZERO));
         }
@@ -61,6 +65,8 @@ impl Home {
             id: "local".into(),
             access: self.settings.store.clone(),
             policy: self.settings.queue.clone(),
+            metrics: CoordinatorMetrics::default(),
+            pulse: Pulse::default(),
         };
         let outcome = tokio::select! {
             outcome = coordinator.run(spec, observer) => outcome,

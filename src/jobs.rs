@@ -19,7 +19,7 @@ use crate::coordinator::JobSpec;
 use crate::error::{Error, Kind, Result};
 use crate::queue::Queue;
 use crate::report::{GuardEvent, RoundRecord};
-use crate::store::{Key, Store};
+use crate::store::{Blob, Key, Store};
 use crate::task::{Event, JobId, Report, TaskId, VERSION, WorkerId};
 
 /// Specifications are refused above this size.
@@ -47,15 +47,22 @@ pub enum State {
     Cancelled,
 }
 
-impl std::fmt::Display for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl State {
+    /// Its name, as it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
             State::Waiting => "waiting",
             State::Running => "running",
             State::Done => "done",
             State::Failed => "failed",
             State::Cancelled => "cancelled",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -72,6 +79,15 @@ pub struct StageStatus {
     pub images: u64,
     /// Seconds since it began, or that it took.
     pub seconds: f64,
+}
+
+/// Adversarial pictures that a task left on the store. They may be gone: a round's go with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pictures {
+    /// The task.
+    pub task: TaskId,
+    /// A shard, or JSON `Vec<Example>`, by its key's ending.
+    pub blob: Blob,
 }
 
 /// Everything that is to be said of a job while it runs and once it has ended.
@@ -93,6 +109,9 @@ pub struct Status {
     pub stage: Option<StageStatus>,
     /// Stages that are done.
     pub stages_done: usize,
+    /// The last of them, the newest last.
+    #[serde(default)]
+    pub stages: Vec<StageStatus>,
     /// Images per second in this stage.
     pub images_per_second: f64,
     /// Seconds to the end of this stage at the present rate, once that can be said.
@@ -107,6 +126,9 @@ pub struct Status {
     pub rounds: Vec<RoundRecord>,
     /// What the guard did.
     pub guard: Vec<GuardEvent>,
+    /// The newest pictures, the newest last.
+    #[serde(default)]
+    pub pictures: Vec<Pictures>,
     /// Why it failed, and the exit code of that.
     pub error: Option<(u8, String)>,
 }
@@ -123,6 +145,7 @@ impl Status {
             coordinator: String::new(),
             stage: None,
             stages_done: 0,
+            stages: Vec::new(),
             images_per_second: 0.0,
             stage_seconds_left: None,
             workers: Vec::new(),
@@ -130,6 +153,7 @@ impl Status {
             last_failure: None,
             rounds: Vec::new(),
             guard: Vec::new(),
+            pictures: Vec::new(),
             error: None,
         }
     }
@@ -224,8 +248,13 @@ impl Jobs {
 
     /// All jobs, by name.
     pub async fn all(&self) -> Result<Vec<Status>> {
-        let names = self.marked("index").await?;
+        let names = self.names().await?;
         stream::iter(names).map(|job| async move { self.status(&job).await }).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// The names of all jobs, in their order.
+    pub async fn names(&self) -> Result<Vec<JobId>> {
+        self.marked("index").await
     }
 
     /// Jobs that have not ended.

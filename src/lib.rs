@@ -18,6 +18,10 @@
 //! - [`evaluate`]: outcomes per image and their exact merge.
 //! - [`report`]: `report.json`, the page, the model card.
 //! - [`seed`]: where random numbers come from.
+//! - [`health`]: whether a process is alive and able to work.
+//! - [`metrics`]: figures for Prometheus.
+//! - [`trace`]: what belongs to one job, for an OTLP collector.
+//! - [`http`]: health, figures and the coordinator's page for browsers.
 //! - [`error`]: kinds of failure and exit codes.
 
 pub mod attack;
@@ -30,8 +34,11 @@ pub mod embedded;
 pub mod error;
 pub mod evaluate;
 pub mod gc;
+pub mod health;
+pub mod http;
 pub mod jobs;
 pub mod lab;
+pub mod metrics;
 pub mod model;
 pub mod outcome;
 pub mod queue;
@@ -39,6 +46,7 @@ pub mod report;
 pub mod seed;
 pub mod store;
 pub mod task;
+pub mod trace;
 pub mod train;
 #[cfg(feature = "compute")]
 pub mod worker;

@@ -7,8 +7,7 @@ use hardy::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    cli.start_logging();
-    match cli.run() {
+    match cli.start_logging().and_then(|_logging| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("hardy: {}", e.chain());

@@ -175,6 +175,21 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// The kind, as messages have it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Inspect { .. } => "inspect",
+            Self::Shard { .. } => "shard",
+            Self::Augment { .. } => "augment",
+            Self::Train(_) => "train",
+            Self::Merge { .. } => "merge",
+            Self::Nothing => "nothing",
+            Self::Evaluate { .. } => "evaluate",
+        }
+    }
+}
+
 /// One replica's round of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainWork {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "python/mod.rs"]
+mod python;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,18 +15,7 @@ use hardy::dataset::synth;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The Python of the test set-up.
-fn python() -> PathBuf {
-    let found =
-        std::env::var_os("HARDY_TEST_PYTHON").map_or_else(|| root().join(".deps/python/bin/python"), Into::into);
-    assert!(
-        found.exists(),
-        "{} does not exist: `make test` sets it up from tests/python/requirements-test.txt, or set HARDY_TEST_PYTHON to a \
-         Python that has the packages named there",
-        found.display()
-    );
-    found
-}
+use python::python;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -7,8 +7,7 @@ use hardy::cli::Cli;
 
 fn main() {
     let cli = Cli::parse();
-    cli.start_logging();
-    let code = match cli.compute() {
+    let code = match cli.start_logging().and_then(|_logging| cli.compute()) {
         Ok(()) => 0,
         Err(e) => {
             eprintln!("hardy: {}", e.chain());

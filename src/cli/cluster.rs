@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
+use tracing::error;
 
 use crate::config::Settings;
 use crate::error::{Context, Error, Kind, Result};
+use crate::http;
 use crate::queue::{self, Queue};
 use crate::store::{self, Store};
 use crate::task::WorkerId;
@@ -24,6 +26,15 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();
     outcome
+}
+
+/// Answers HTTP requests beside everything else for as long as the process lives.
+pub(super) fn serve_http(listener: tokio::net::TcpListener, router: axum::Router) {
+    tokio::spawn(async move {
+        if let Err(e) = http::serve(listener, router).await {
+            error!("{}", e.chain());
+        }
+    });
 }
 
 /// The cluster's store, for a command at a prompt.

@@ -1,6 +1,9 @@
 //! `hardy coordinator`: plans jobs, hands out their tasks and gathers what they bring, until told to stop.
 
+use std::sync::Arc;
+
 use clap::Args;
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -8,6 +11,9 @@ use super::SettingsArgs;
 use super::cluster::{self, host_and_chance};
 use crate::coordinator::Coordinator;
 use crate::error::Result;
+use crate::health::Health;
+use crate::http::{self, Site};
+use crate::metrics::CoordinatorMetrics;
 use crate::task::WorkerId;
 
 #[derive(Debug, Args)]
@@ -24,15 +30,27 @@ pub(super) struct CoordinatorArgs {
 }
 
 pub(super) fn run(args: CoordinatorArgs) -> Result<()> {
-    let settings = args.settings.resolve()?.settings;
+    let layers = args.settings.layers()?;
+    let settings = layers.clone().resolve()?.settings;
     let id = args.name.unwrap_or_else(host_and_chance).0;
     cluster::block_on(async {
+        let (health, metrics) = (Arc::new(Health::default()), CoordinatorMetrics::default());
+        if let Some(listener) = http::listen(&settings.http).await? {
+            let mut registry = Registry::default();
+            metrics.register(&mut registry);
+            let site = Site::new(&id, &settings.http.token, layers, health.clone(), metrics.clone());
+            let router = site.router().merge(http::probes(health.clone(), registry));
+            cluster::serve_http(listener, router);
+            tokio::spawn(async move { site.count().await });
+        }
         let (store, queue) = tokio::select! {
             ends = cluster::stay(&settings) => ends?,
             () = cluster::interrupted() => return Ok(()),
         };
-        let coordinator =
-            Coordinator { store, queue, id, access: settings.store.clone(), policy: settings.queue.clone() };
+        health.connected(&store, &queue);
+        let pulse = health.pulse("the coordinator");
+        let (access, policy) = (settings.store.clone(), settings.queue.clone());
+        let coordinator = Coordinator { store, queue, id, access, policy, metrics, pulse };
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = coordinator.serve(stop.clone()) => outcome,

@@ -9,6 +9,7 @@ mod dataset;
 mod doctor;
 mod gc;
 mod jobs;
+mod logging;
 mod model;
 pub mod report;
 mod submit;
@@ -41,8 +42,10 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 #[cfg(feature = "compute")]
 pub(crate) use cluster::interrupted;
 
+pub use logging::Logging;
+
 use crate::config::{Layers, Resolved};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -153,8 +156,12 @@ impl SettingsArgs {
 }
 
 impl Cli {
-    /// Sets up logging as the flags ask for.
-    pub fn start_logging(&self) {
+    /// Sets up logging as the flags and `HARDY_LOG_FORMAT` ask for: text, or JSON lines that name job, task,
+    /// attempt and worker and say how long each task took. Keep what is returned until the end.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::error::Kind::Usage) for another format.
+    pub fn start_logging(&self) -> Result<Logging> {
         let serves = matches!(self.command, Command::Coordinator(_) | Command::Worker(_));
         let level = match (self.quiet, self.verbose) {
             (false, 0) if serves => "hardy=info,warn",
@@ -163,12 +170,7 @@ impl Cli {
             (_, 1) => "hardy=info,warn",
             _ => "hardy=debug,info",
         };
-        let filter = tracing_subscriber::EnvFilter::try_from_env("HARDY_LOG").unwrap_or_else(|_| {
-            // lapin reports on its own what Hardy says in its own words.
-            format!("{level},lapin=off").into()
-        });
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-        log.init();
+        logging::start(level)
     }
 
     /// Runs the command; one that computes is handed to the program beside this one that can.
@@ -227,10 +229,7 @@ impl Cli {
                 );
                 Ok(())
             }
-            _ => Err(crate::error::Error::usage(format!(
-                "this is the part of hardy that computes; call {}",
-                compute::CLIENT
-            ))),
+            _ => Err(Error::usage(format!("this is the part of hardy that computes; call {}", compute::CLIENT))),
         }
     }
 }

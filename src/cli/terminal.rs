@@ -105,7 +105,7 @@ impl Screen {
             }
             Progress::Round(record) => self.say(&line(record)),
             // The log says it already.
-            Progress::Failure { .. } | Progress::Heard(_) => {}
+            Progress::Failure { .. } | Progress::Heard(_) | Progress::Pictures { .. } => {}
             Progress::Guard(event) => self.say(&format!("guard, round {}: {}", event.round, event.what)),
         }
     }
@@ -153,7 +153,7 @@ fn as_json(progress: &Progress) -> Option<serde_json::Value> {
         Progress::Guard(event) => json!({ "event": "guard", "guard": event }),
         Progress::TaskDone => json!({ "event": "task_done" }),
         Progress::Failure { task, error } => json!({ "event": "failure", "task": task, "error": error }),
-        Progress::Images(_) | Progress::Heard(_) => return None,
+        Progress::Images(_) | Progress::Heard(_) | Progress::Pictures { .. } => return None,
     })
 }
 

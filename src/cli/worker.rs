@@ -1,16 +1,24 @@
 //! `hardy worker`: does tasks until told to stop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::SettingsArgs;
 use super::cluster::{self, host_and_chance};
 use crate::error::{Context, Error, Kind, Result};
+use crate::health::Health;
+use crate::http;
+use crate::metrics::{Gpu, WorkerMetrics};
 use crate::task::WorkerId;
 use crate::worker::{Setup, Worker};
+
+/// How often the GPUs are asked how they are.
+const GPUS: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -43,10 +51,19 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
         format!("no cache can be made in '{}' (worker.cache; empty: the temporary folder)", settings.worker.cache)
     })?;
     cluster::block_on(async {
+        let (health, metrics) = (Arc::new(Health::default()), WorkerMetrics::default());
+        metrics.threads(count);
+        if let Some(listener) = http::listen(&settings.http).await? {
+            let mut registry = Registry::default();
+            metrics.register(&mut registry);
+            cluster::serve_http(listener, http::probes(health.clone(), registry));
+            tokio::spawn(watch_gpus(metrics.clone()));
+        }
         let (store, queue) = tokio::select! {
             ends = cluster::stay(&settings) => ends?,
             () = cluster::interrupted() => return Ok(()),
         };
+        health.connected(&store, &queue);
         let (stop, grace) = (CancellationToken::new(), Duration::from_secs(settings.worker.grace));
         let idle = Duration::from_secs(settings.worker.idle);
         let mut workers = tokio::task::JoinSet::new();
@@ -54,6 +71,8 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
             let id: WorkerId = format!("{name}.{number}").parse()?;
             let setup = Setup {
                 cache: scratch.path().join(&id.0),
+                pulse: health.pulse(format!("worker {id}")),
+                metrics: metrics.clone(),
                 id,
                 queue: queue.clone(),
                 store: store.clone(),
@@ -78,4 +97,15 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Asks after the GPUs for ever, unless there is none.
+async fn watch_gpus(metrics: WorkerMetrics) {
+    while let Ok(found) = tokio::task::spawn_blocking(Gpu::all).await {
+        if found.is_empty() {
+            return;
+        }
+        metrics.gpus(&found);
+        tokio::time::sleep(GPUS).await;
+    }
 }

@@ -1,6 +1,7 @@
 //! Where each value comes from, and what is wrong with it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use config::{Config, File, FileFormat, ValueKind};
@@ -15,8 +16,11 @@ pub const DEFAULT: &str = include_str!("../../configs/default.toml");
 
 const PREFIX: &str = "HARDY_";
 
+/// What must not be repeated in a message.
+const SECRETS: &[&str] = &["http.token"];
+
 /// Layers of settings, later ones win.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Layers {
     defaults: BTreeMap<String, Value>,
     values: BTreeMap<String, (Value, String)>,
@@ -29,6 +33,13 @@ pub struct Resolved {
     pub settings: Settings,
     /// `section.key` to where its value was set.
     pub sources: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = self.values.iter().filter(|(_, (_, source))| source != "default");
+        f.debug_map().entries(set.map(|(key, (_, source))| (key, source))).finish()
+    }
 }
 
 impl Layers {
@@ -85,6 +96,14 @@ impl Layers {
         Ok(self)
     }
 
+    /// Adds values by `section.key`, from whoever `source` names.
+    pub fn values(mut self, values: impl IntoIterator<Item = (String, Value)>, source: &str) -> Result<Self> {
+        for (key, value) in values {
+            self.add(key, value, source)?;
+        }
+        Ok(self)
+    }
+
     /// Reads a value as TOML would; where the key wants text, plain words need no quotes.
     fn parse(&self, key: &str, text: &str) -> Value {
         if matches!(self.defaults.get(key), Some(Value::String(_))) && !text.starts_with('"') {
@@ -106,7 +125,10 @@ impl Layers {
         alone.insert(key.clone(), value.clone());
         let refuse = |why: String| {
             let allowed = ranges::describe(&key).map(|r| format!("; allowed is {r}")).unwrap_or_default();
-            Error::usage(format!("{key} = {value} in {source}: {why}{allowed}"))
+            match SECRETS.contains(&key.as_str()) {
+                true => Error::usage(format!("{key} in {source}: it does not fit{allowed}")),
+                false => Error::usage(format!("{key} = {value} in {source}: {why}{allowed}")),
+            }
         };
         serde_json::from_value::<Settings>(tree(&alone)).map_err(|e| refuse(e.to_string()))?;
         ranges::check(&key, &value).map_err(refuse)?;
@@ -217,6 +239,19 @@ mod tests {
         assert!(refused("job.name=../x").contains("job.name"));
         assert!(refused("train.rounds").contains("expected section.key=value"));
         assert!(refused("adversary.ramp_start=0.9").contains("ramp_end"));
+    }
+
+    #[test]
+    fn http_settings_are_checked_and_the_token_is_not_repeated() {
+        assert!(refused("http.listen=8080").contains("host:port"));
+        assert!(refused("http.listen=host:http").contains("host:port"));
+        assert!(refused("http.listen=:80").contains("host:port"));
+        assert!(set(&["http.listen=[::1]:0"]).is_ok());
+        let said = refused("http.token=open sesame");
+        assert!(said.contains("http.token in --set") && !said.contains("sesame"), "{said}");
+        let resolved = set(&["http.token=sesame"]).unwrap();
+        assert!(!format!("{resolved:?}").contains("sesame"));
+        assert_eq!(resolved.settings.of_job().http.token, Default::default());
     }
 
     #[test]

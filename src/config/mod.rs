@@ -4,9 +4,11 @@ mod epsilon;
 mod layers;
 mod ranges;
 mod reference;
+mod secret;
 mod settings;
 
 pub use epsilon::Epsilon;
 pub use layers::{DEFAULT, Layers, Resolved};
 pub use reference::reference;
+pub use secret::Secret;
 pub use settings::*;

@@ -70,6 +70,11 @@ pub(super) fn describe(key: &str) -> Option<String> {
     if key == "job.name" {
         return Some("1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit".into());
     }
+    match key {
+        "http.listen" => return Some("host:port, 0.0.0.0:8080 say, or nothing".into()),
+        "http.token" => return Some("letters, digits and punctuation of ASCII, without spaces".into()),
+        _ => {}
+    }
     RANGES.iter().find(|r| r.0 == key).map(|(_, least, most)| format!("{least} to {most}"))
 }
 
@@ -82,6 +87,14 @@ pub(super) fn check(key: &str, value: &Value) -> Result<(), String> {
             && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
             && !name.contains("..");
         return if sound { Ok(()) } else { Err("no valid job name".into()) };
+    }
+    let text = value.as_str().unwrap_or_default();
+    let is_place = |text: &str| text.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
+    match key {
+        "http.listen" if !text.is_empty() && !is_place(text) => return Err("no place to listen at".into()),
+        // It travels in a header.
+        "http.token" if !text.bytes().all(|b| b.is_ascii_graphic()) => return Err("it cannot be sent".into()),
+        _ => {}
     }
     let range = RANGES.iter().find(|r| r.0 == key).zip(value.as_f64());
     match range {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::epsilon::Epsilon;
+use super::secret::Secret;
 use crate::queue::Priority;
 
 macro_rules! settings {
@@ -113,11 +114,14 @@ settings! {
     StoreSettings { url: String, endpoint: String, region: String, path_style: bool }
     /// The workers of this process.
     WorkerSettings { count: usize, cache: String, grace: u64, idle: u64 }
+    /// What is told to browsers and to Prometheus.
+    HttpSettings { listen: String, token: Secret }
     /// Everything.
     Settings {
         job: JobSettings, data: DataSettings, model: ModelSettings, augment: AugmentSettings,
         baseline: BaselineSettings, train: TrainSettings, adversary: AdversarySettings, guard: GuardSettings,
-        evaluate: EvaluateSettings, attack: AttackSettings, queue: QueueSettings, store: StoreSettings, worker: WorkerSettings,
+        evaluate: EvaluateSettings, attack: AttackSettings, queue: QueueSettings, store: StoreSettings,
+        worker: WorkerSettings, http: HttpSettings,
     }
 }
 
@@ -138,6 +142,7 @@ impl Settings {
         }
         settings.store = StoreSettings { url: "".into(), endpoint: "".into(), region: "".into(), path_style: true };
         settings.worker = WorkerSettings { count: 0, cache: "".into(), grace: 0, idle: 0 };
+        settings.http = HttpSettings { listen: "".into(), token: Secret::default() };
         settings
     }
 }

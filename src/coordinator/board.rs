@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::progress::{Observer, Progress};
-use crate::jobs::{Jobs, StageStatus, State, Status};
+use crate::jobs::{Jobs, Pictures, StageStatus, State, Status};
 use crate::task::WorkerId;
 
 /// How often a changed status is written.
@@ -15,6 +15,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A worker that was not heard of for so long does not count as alive.
 const ALIVE: Duration = Duration::from_secs(10);
+
+/// Finished stages that a status lists.
+const STAGES: usize = 24;
+
+/// Sets of pictures that a status names: the newest may be removed before anybody has looked at it.
+const PICTURES: usize = 4;
 
 /// The status of one job. Clones share it.
 #[derive(Debug, Clone)]
@@ -99,7 +105,16 @@ impl Notes {
                     stage.images += count;
                 }
             }
-            Progress::StageDone { .. } => status.stages_done += 1,
+            Progress::StageDone { .. } => {
+                status.stages_done += 1;
+                if let Some(stage) = &status.stage {
+                    let seconds = self.stage_began.elapsed().as_secs_f64();
+                    keep(&mut status.stages, StageStatus { seconds, ..stage.clone() }, STAGES);
+                }
+            }
+            Progress::Pictures { task, blob } => {
+                keep(&mut status.pictures, Pictures { task: task.clone(), blob: blob.clone() }, PICTURES);
+            }
             Progress::Heard(worker) => {
                 self.heard.insert(worker.clone(), Instant::now());
             }
@@ -111,4 +126,12 @@ impl Notes {
             Progress::Guard(event) => status.guard.push(event.clone()),
         }
     }
+}
+
+/// Appends to a list of at most `most`, whose first give way.
+fn keep<T>(list: &mut Vec<T>, new: T, most: usize) {
+    if list.len() >= most {
+        list.drain(..=list.len() - most);
+    }
+    list.push(new);
 }

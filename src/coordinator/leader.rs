@@ -5,19 +5,21 @@
 //! thinks to have answered are delivered to the next one.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use super::Coordinator;
 use super::board::Board;
 use super::post::{Inbox, Post};
 use crate::error::{Error, Result};
 use crate::jobs::{Jobs, State, Status};
+use crate::metrics::CoordinatorMetrics;
 use crate::task::JobId;
+use crate::trace;
 
 /// How often the store is asked for new jobs when nobody rings.
 const SCAN: Duration = Duration::from_secs(5);
@@ -28,6 +30,15 @@ type Running<'a> = FuturesUnordered<LocalBoxFuture<'a, (JobId, Result<()>)>>;
 /// How long to wait after a failure of store or queue before leading again.
 const PAUSE: Duration = Duration::from_secs(3);
 
+/// Says that this coordinator leads no longer, however it comes to that.
+struct Leading<'a>(&'a CoordinatorMetrics);
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.0.lead(false);
+    }
+}
+
 impl Coordinator {
     /// Leads whenever it can, until `stop`.
     pub async fn serve(&self, stop: CancellationToken) -> Result<()> {
@@ -35,9 +46,11 @@ impl Coordinator {
             info!(coordinator = self.id, "stands by");
             let mut lead = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                lead = self.queue.lead() => lead?,
+                lead = self.pulse.during(self.queue.lead()) => lead?,
             };
             info!(coordinator = self.id, "leads");
+            self.metrics.lead(true);
+            let leading = Leading(&self.metrics);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = lead.lost() => warn!(coordinator = self.id, "leads no longer: the connection was lost"),
@@ -47,7 +60,7 @@ impl Coordinator {
                     }
                 }
             }
-            drop(lead);
+            drop((lead, leading));
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -63,6 +76,7 @@ impl Coordinator {
         let sorting = post.sort(&*self.queue);
         tokio::pin!(sorting);
         loop {
+            self.pulse.beat();
             tokio::select! {
                 broken = &mut sorting => return broken,
                 Some((job, outcome)) = running.next() => {
@@ -90,10 +104,13 @@ impl Coordinator {
                 known.insert(job.clone(), cancel.clone());
                 // Its inbox takes what arrives before the job is ready to read it.
                 let inbox = post.open(&job);
-                running.push(Box::pin(async move {
+                let span = info_span!("job", %job);
+                trace::of_job(&span, &job);
+                let run = async move {
                     let outcome = self.job(jobs, &job, inbox, cancel).await;
                     (job, outcome)
-                }));
+                };
+                running.push(Box::pin(run.instrument(span)));
             }
         }
         for job in jobs.to_cancel().await? {
@@ -116,6 +133,7 @@ impl Coordinator {
             // Whoever ended it died before it could close the book.
             return jobs.close(&jobs.status(id).await?).await;
         }
+        let began = SystemTime::now();
         let board = Board::new(Status::waiting(id, &spec.created), &self.id);
         let outcome = tokio::select! {
             outcome = self.perform(spec, board.observer(), inbox, cancel.clone()) => outcome?,
@@ -132,6 +150,7 @@ impl Coordinator {
             status.error = Some((e.kind().exit_code(), e.chain()));
         }
         info!(job = %id, state = %status.state, "ended");
+        trace::ended(id, status.state.name(), began);
         jobs.close(&status).await
     }
 

@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{QueueSettings, StoreSettings};
 use crate::error::{Kind, Result};
+use crate::health::Pulse;
 use crate::jobs::Jobs;
+use crate::metrics::CoordinatorMetrics;
 use crate::queue::Queue;
 use crate::store::{self, Store};
 
@@ -54,6 +56,10 @@ pub struct Coordinator {
     pub access: StoreSettings,
     /// How patient to be with workers.
     pub policy: QueueSettings,
+    /// What it counts.
+    pub metrics: CoordinatorMetrics,
+    /// Its sign of life.
+    pub pulse: Pulse,
 }
 
 impl Coordinator {
@@ -90,6 +96,7 @@ impl Coordinator {
             store: self.store.clone(),
             queue: self.queue.clone(),
             policy: self.policy.clone(),
+            metrics: self.metrics.clone(),
             log,
             inbox,
             observer,
@@ -98,6 +105,7 @@ impl Coordinator {
             left_out: Vec::new(),
         };
         let outcome = self.program(&mut job).await;
+        self.metrics.in_flight(&job.spec.id, job.spec.settings.job.priority, 0);
         if let Err(e) = outcome {
             if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up {
                 return Err(e);

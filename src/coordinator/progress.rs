@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::report::{GuardEvent, RoundRecord};
+use crate::store::Blob;
 use crate::task::{TaskId, WorkerId};
 
 /// Something that happened.
@@ -36,6 +37,13 @@ pub enum Progress {
         task: TaskId,
         /// What went wrong.
         error: String,
+    },
+    /// A task has made adversarial pictures.
+    Pictures {
+        /// The task.
+        task: TaskId,
+        /// See [`crate::jobs::Pictures`].
+        blob: Blob,
     },
     /// The guard or early stopping did something.
     Guard(GuardEvent),

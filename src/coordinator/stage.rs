@@ -15,6 +15,7 @@ use super::progress::{Observer, Progress};
 use super::spec::JobSpec;
 use crate::config::{Poison, QueueSettings};
 use crate::error::{Context, Error, Kind, Result};
+use crate::metrics::CoordinatorMetrics;
 use crate::queue::{Delivery, Queue, Topic};
 use crate::report::LeftOut;
 use crate::store::{Blob, Key, Store};
@@ -50,6 +51,7 @@ pub struct Job {
     pub(super) queue: Arc<dyn Queue>,
     /// How patient to be; the coordinator's own settings, not the job's.
     pub(super) policy: QueueSettings,
+    pub(super) metrics: CoordinatorMetrics,
     pub(super) log: Log,
     pub(super) inbox: Inbox,
     pub(super) observer: Observer,
@@ -117,6 +119,10 @@ impl Job {
         let fresh = tasks.iter().filter(|(id, _)| self.log.get(id).is_none());
         open.extend(fresh.map(|(id, work)| (id.clone(), Open::new(work.clone(), needed))));
         self.tell(Progress::Stage { name: name.to_string(), tasks: tasks.len(), done: tasks.len() - open.len() });
+        let known = |(id, work): &(TaskId, Work)| Some((id.clone(), pictures(work, self.log.get(id)?)?.clone()));
+        if let Some((task, blob)) = tasks.iter().rev().find_map(known) {
+            self.tell(Progress::Pictures { task, blob });
+        }
         // Their ids tell tasks apart, so a stage is named by its first one.
         let label = tasks.first().map(|(id, _)| id.to_string()).unwrap_or_default();
         let waiting = self.queue.durable() && self.log.published(&label);
@@ -125,8 +131,11 @@ impl Job {
             self.log.append(Page { published: vec![label], ..Page::default() }).await?;
         }
         let mut watch = Watch { check: Instant::now() + CHECK, heard: Instant::now(), took: Vec::new() };
+        let label = if name.ends_with("guard") { "guard" } else { tasks.first().map_or("", |(_, work)| work.kind()) };
         while !open.is_empty() {
-            self.collect(&mut open, &mut watch).await?;
+            self.collect(label, &mut open, &mut watch).await?;
+            let flying = open.values().filter(|t| t.started.is_some()).count();
+            self.metrics.in_flight(&self.spec.id, self.spec.settings.job.priority, flying as u64);
         }
         self.tell(Progress::StageDone { name: name.to_string() });
         let known = |id: &TaskId| self.log.get(id).cloned();
@@ -160,7 +169,12 @@ impl Job {
     }
 
     /// Takes all messages that have arrived, writes down what they say, then acknowledges them.
-    async fn collect(&mut self, open: &mut BTreeMap<TaskId, Open>, watch: &mut Watch) -> Result<()> {
+    async fn collect(
+        &mut self,
+        stage: &'static str,
+        open: &mut BTreeMap<TaskId, Open>,
+        watch: &mut Watch,
+    ) -> Result<()> {
         let first = tokio::select! {
             biased;
             () = self.cancelled.cancelled() => return Err(Error::job("the job was cancelled")),
@@ -182,11 +196,12 @@ impl Job {
         for message in messages {
             match message {
                 Message::Event(event, delivery) => {
-                    self.take_in(event, open, watch, &mut page, &mut again).await;
+                    self.take_in(event, stage, open, watch, &mut page, &mut again).await;
                     answered.push(delivery);
                 }
                 Message::Undelivered(id, delivery) => {
-                    if open.contains_key(&id) {
+                    if let Some(task) = open.get(&id) {
+                        self.metrics.missed(task.work.kind(), "buried");
                         let times = delivery.redelivered().max(self.policy.delivery_limit);
                         given_up.push((id.clone(), format!("its worker died or vanished {times} times")));
                     }
@@ -209,6 +224,7 @@ impl Job {
             }
             self.leave_out(id, open, why).await?;
         }
+        self.metrics.again(again.len());
         self.publish(open, again.iter()).await?;
         for delivery in answered {
             delivery.ack().await?;
@@ -220,6 +236,7 @@ impl Job {
     async fn take_in(
         &self,
         event: Event,
+        stage: &'static str,
         open: &mut BTreeMap<TaskId, Open>,
         watch: &mut Watch,
         page: &mut Page,
@@ -245,12 +262,18 @@ impl Job {
                 task.started.get_or_insert(now);
                 let before = task.images.insert(event.attempt, images).unwrap_or(0);
                 self.tell(Progress::Images(images.saturating_sub(before)));
+                self.metrics.images(stage, images.saturating_sub(before));
             }
             Report::Done(success) => {
                 let total = success.metrics.get("images").copied().unwrap_or(0.0) as u64;
                 let before = task.images.get(&event.attempt).copied().unwrap_or(0);
                 self.tell(Progress::Images(total.saturating_sub(before)));
+                self.metrics.images(stage, total.saturating_sub(before));
                 self.tell(Progress::TaskDone);
+                self.metrics.done(task.work.kind(), success.metrics.get("seconds").copied().unwrap_or(0.0));
+                if let Some(blob) = pictures(&task.work, &success) {
+                    self.tell(Progress::Pictures { task: event.task.clone(), blob: blob.clone() });
+                }
                 watch.took.extend(success.metrics.get("seconds"));
                 open.remove(&event.task);
                 page.done.push(Done { task: event.task, attempt: event.attempt, success });
@@ -264,7 +287,8 @@ impl Job {
                 task.heard = None;
                 task.started = None;
                 let count = self.log.failures(&event.task).len() + 1;
-                warn!(task = %event.task, worker = %event.worker, failures = count, "{error}");
+                warn!(task = %event.task, attempt = event.attempt, worker = %event.worker, failures = count, "{error}");
+                self.metrics.missed(task.work.kind(), "failed");
                 self.tell(Progress::Failure { task: event.task.clone(), error: error.clone() });
                 let failure = Failure { attempt: event.attempt, worker: event.worker, error };
                 page.failed.push((event.task.clone(), failure));
@@ -291,6 +315,7 @@ impl Job {
             if task.heard.is_some_and(|h| now - h > silence) {
                 warn!(task = %id, "no sign of life for {} s; handed out again", self.policy.silence);
                 task.heard = Some(now);
+                self.metrics.missed(task.work.kind(), "lost");
                 again.push(id.clone());
             }
         }
@@ -313,6 +338,7 @@ impl Job {
                 }
             }
         }
+        self.metrics.again(again.len());
         self.publish(open, again.iter()).await
     }
 
@@ -402,6 +428,12 @@ impl Open {
         let images = BTreeMap::new();
         Self { work, images, started: None, heard: None, copied: false, code: 0, hopeless: false, needed }
     }
+}
+
+/// The adversarial pictures among what a task brought.
+fn pictures<'a>(work: &Work, success: &'a Success) -> Option<&'a Blob> {
+    let name = if matches!(work, Work::Augment { .. }) { "shard" } else { "examples" };
+    success.outputs.get(name)
 }
 
 /// Bad settings and unusable models do not mend themselves between two attempts.

@@ -41,6 +41,8 @@ impl World {
             id: id.into(),
             access: self.settings.store.clone(),
             policy: self.settings.queue.clone(),
+            metrics: Default::default(),
+            pulse: Default::default(),
         }
     }
 

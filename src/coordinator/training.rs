@@ -14,6 +14,9 @@ use crate::store::Blob;
 use crate::task::{Condition, StepAdversary, Success, TaskId, TrainWork, Work};
 use crate::train::schedule::ramp;
 
+/// Pictures of broken images that the guard leaves behind in each round.
+const WATCHED: usize = 6;
+
 /// The shards a phase works on.
 #[derive(Debug, Clone)]
 pub struct Shards {
@@ -310,7 +313,8 @@ impl Phase {
                 checkpoint: model.clone(),
                 conditions: conditions.clone(),
                 limit,
-                examples: 0,
+                // Of the first shard, for whoever watches; no later stage reads them.
+                examples: if attacked && i == 0 { WATCHED } else { 0 },
                 keep_images: false,
             };
             (TaskId(format!("{tag}-guard-{i:03}")), work)

@@ -191,6 +191,37 @@ async fn has_one_leader_at_a_time(queue: Arc<dyn Queue>) {
     timeout(PATIENCE, waiting).await.expect("the next one leads").unwrap().unwrap();
 }
 
+async fn counts_consumers_that_wait_for_a_task(queue: Arc<dyn Queue>) {
+    let until = async |idle: u64| {
+        let same = async {
+            while queue.idle().await.unwrap() != idle {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, same).await.unwrap_or_else(|_| panic!("never were {idle} idle"));
+    };
+    until(0).await;
+    let workers: Vec<_> = (0..2)
+        .map(|_| {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                let mut consumer = queue.consume(&Topic::TASKS, 1).await.unwrap();
+                let delivery = consumer.next().await.unwrap();
+                (consumer, delivery)
+            })
+        })
+        .collect();
+    until(2).await;
+    put(&queue, "first").await;
+    until(1).await;
+    put(&queue, "second").await;
+    until(0).await;
+    for worker in workers {
+        let (_consumer, delivery) = worker.await.unwrap();
+        delivery.ack().await.unwrap();
+    }
+}
+
 /// Hands the list of all cases to `$each`.
 macro_rules! cases {
     ($each:ident) => {
@@ -204,6 +235,7 @@ macro_rules! cases {
             leaves_tasks_to_idle_consumers,
             delivers_several_events_before_an_answer,
             has_one_leader_at_a_time,
+            counts_consumers_that_wait_for_a_task,
             loses_nothing_when_nobody_waits_any_longer,
         );
     };

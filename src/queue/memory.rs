@@ -1,6 +1,7 @@
 //! A queue inside the process, with the broker's promises as long as the process lives.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -22,6 +23,24 @@ pub struct MemoryQueue {
 struct Topics {
     waiting: Mutex<HashMap<Topic, VecDeque<Message>>>,
     arrived: Notify,
+    /// Consumers of tasks that wait.
+    idle: AtomicU64,
+}
+
+/// Counts a consumer of tasks for as long as it waits.
+struct Idle<'a>(&'a AtomicU64);
+
+impl<'a> Idle<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +99,10 @@ impl Queue for MemoryQueue {
     async fn backlog(&self, topic: Topic) -> Result<u64> {
         Ok(self.topics.lock().get(&topic).map_or(0, |l| l.len() as u64))
     }
+
+    async fn idle(&self) -> Result<u64> {
+        Ok(self.topics.idle.load(Ordering::Relaxed))
+    }
 }
 
 struct MemoryLead {
@@ -117,6 +140,7 @@ impl Consumer for MemoryConsumer {
                 let queue = self.queue.clone();
                 return Ok(Box::new(MemoryDelivery { queue, topic, message: Some(message), _permit: permit }));
             }
+            let _idle = self.topics.contains(&Topic::TASKS[0]).then(|| Idle::new(&self.queue.topics.idle));
             arrived.await;
         }
     }

@@ -74,6 +74,9 @@ pub trait Queue: Send + Sync + Debug {
 
     /// How many messages wait; those delivered and not answered do not count.
     async fn backlog(&self, topic: Topic) -> Result<u64>;
+
+    /// How many consumers of tasks wait for one.
+    async fn idle(&self) -> Result<u64>;
 }
 
 /// The right to be the one coordinator that acts. Dropping it gives it up.

@@ -4,9 +4,10 @@
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-use super::Report;
 use super::format;
+use super::json::Round;
 use super::results::Figure;
+use super::{GuardEvent, Report, RoundRecord};
 use crate::error::{Context, Kind, Result};
 
 /// The user units of a chart. It is scaled to its column, 358 pixels on a phone, 520 on a desktop.
@@ -74,11 +75,18 @@ pub(super) fn accuracy_curve(report: &Report, attack: &str) -> Result<String> {
     draw(&axes, &series, &[], &alt)
 }
 
+/// The curve of a phase (`baseline` or `train`) that may still be in progress, as SVG in the colours of
+/// [`super::STYLE`]; none before its first round.
+pub fn curve(rounds: &[RoundRecord], events: &[GuardEvent], phase: &str) -> Result<Option<String>> {
+    let rounds: Vec<Round> = rounds.iter().filter(|r| r.phase == phase).map(Round::from).collect();
+    if rounds.is_empty() { Ok(None) } else { training_curve(&rounds, events, phase).map(Some) }
+}
+
 /// Accuracy per round of `phase` (`baseline` or `train`) on training and held images. The guard's
 /// events are numbered as in [`Report::guard_events`].
-pub(super) fn training_curve(report: &Report, phase: &str) -> Result<String> {
-    let rounds: Vec<_> = report.rounds.iter().filter(|r| r.phase == phase).collect();
-    let of = |colour, marker, accuracy: &dyn Fn(&super::json::Round) -> Option<f64>| Series {
+pub(super) fn training_curve(rounds: &[Round], events: &[GuardEvent], phase: &str) -> Result<String> {
+    let rounds: Vec<_> = rounds.iter().filter(|r| r.phase == phase).collect();
+    let of = |colour, marker, accuracy: &dyn Fn(&Round) -> Option<f64>| Series {
         points: rounds.iter().filter_map(|r| Some((f64::from(r.round) + 1.0, accuracy(r)?))).collect(),
         band: Vec::new(),
         colour,
@@ -94,7 +102,7 @@ pub(super) fn training_curve(report: &Report, phase: &str) -> Result<String> {
     let label = |x: &f64| if x.fract() == 0.0 { x.to_string() } else { String::new() };
     let axes = Axes { x: 1.0..end, x_title: "round", x_label: &label, x_labels: (end as usize).min(9) };
     let marks: Vec<(f64, String)> = if phase == "train" {
-        report.guard_events.iter().enumerate().map(|(i, e)| (f64::from(e.round) + 1.0, (i + 1).to_string())).collect()
+        events.iter().enumerate().map(|(i, e)| (f64::from(e.round) + 1.0, (i + 1).to_string())).collect()
     } else {
         Vec::new()
     };

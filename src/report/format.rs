@@ -12,8 +12,8 @@ pub(super) fn interval(low: f64, high: f64) -> String {
     format!("{:.1}–{:.1}\u{a0}%", low * 100.0, high * 100.0)
 }
 
-/// `4/255` or `0.01`.
-pub(super) fn epsilon(value: f64) -> String {
+/// A budget on the pixel scale as people write it: `4/255` or `0.01`.
+pub fn epsilon(value: f64) -> String {
     Epsilon::new(value).map_or_else(|| value.to_string(), |e| e.to_string())
 }
 

@@ -17,9 +17,11 @@ mod template;
 mod verdict;
 
 pub use card::model_card;
+pub use chart::curve;
+pub use format::epsilon;
 pub use headline::{Headline, HeadlineFigure, headline};
 pub use json::{Balance, ExampleEntry, Listed, Prediction, Report, Round, SplitCount, VERSION};
-pub use page::page;
+pub use page::{STYLE, page};
 pub use record::*;
 pub use results::{ClassCount, Confusion, Figure, Measured, StaticFigure, WorstCase};
 pub use verdict::{Finding, Gap, Verdict};

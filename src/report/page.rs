@@ -10,6 +10,9 @@ use super::table::{self, Row};
 use super::{Example, chart, format, picture, template};
 use crate::error::{Context, Error, Kind, Result};
 
+/// The style of the page, for other pages that show parts of a report.
+pub const STYLE: &str = include_str!("page.css");
+
 /// Longer lists end with a pointer to `report.json`.
 const LISTED: usize = 100;
 /// More classes than this do not fit a matrix; the most frequent confusions are listed instead.
@@ -34,7 +37,7 @@ pub fn page(report: &Report, examples: &[Example]) -> Result<String> {
     let training = ["baseline", "train"]
         .into_iter()
         .filter(|phase| report.rounds.iter().any(|r| r.phase == *phase))
-        .map(|phase| Ok((phase.to_owned(), chart::training_curve(report, phase)?)))
+        .map(|phase| Ok((phase.to_owned(), chart::training_curve(&report.rounds, &report.guard_events, phase)?)))
         .collect::<Result<_>>()?;
     let pictures =
         report.examples.iter().zip(examples).map(|(entry, example)| shown(entry, example)).collect::<Result<_>>()?;
@@ -52,7 +55,7 @@ pub fn page(report: &Report, examples: &[Example]) -> Result<String> {
     template::render(
         "page.html",
         context! {
-            style => Value::from_safe_string(include_str!("page.css").to_owned()),
+            style => Value::from_safe_string(STYLE.to_owned()),
             listed => LISTED,
             report => Serde(report),
             ..Serde(&parts)

@@ -21,15 +21,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::config::StoreSettings;
 use crate::coordinator::JobSpec;
 use crate::error::{Context, Error, Kind, Result};
+use crate::health::Pulse;
 use crate::jobs::Jobs;
+use crate::metrics::WorkerMetrics;
 use crate::queue::{Delivery, Queue, Topic};
 use crate::store::{Blob, Key, Reader, Store};
 use crate::task::{Envelope, Event, JobId, Report, Success, Task, VERSION, WorkerId};
+use crate::trace;
 
 use cache::Cache;
 use thread::Thread;
@@ -56,6 +59,10 @@ pub struct Setup {
     pub access: StoreSettings,
     /// Fetched objects are kept here.
     pub cache: PathBuf,
+    /// What it counts.
+    pub metrics: WorkerMetrics,
+    /// Its sign of life.
+    pub pulse: Pulse,
 }
 
 /// One worker; it has one compute thread.
@@ -120,10 +127,11 @@ impl Worker {
     pub async fn run(mut self, stop: CancellationToken, grace: Duration, idle: Duration) -> Result<()> {
         let mut tasks = self.setup.queue.consume(&Topic::TASKS, 1).await?;
         info!(worker = %self.setup.id, "ready");
+        let pulse = self.setup.pulse.clone();
         loop {
             let delivery = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                delivery = tasks.next() => delivery?,
+                delivery = pulse.during(tasks.next()) => delivery?,
                 () = tokio::time::sleep(idle), if !idle.is_zero() => {
                     info!(worker = %self.setup.id, "leaves: no task came");
                     return Ok(());
@@ -138,7 +146,7 @@ impl Worker {
                     warn!(worker = %self.setup.id, "hands its task back: it did not end in time");
                     return Ok(());
                 }
-                handled = self.handle(delivery) => handled?,
+                handled = pulse.during(self.handle(delivery)) => handled?,
             }
         }
     }
@@ -159,6 +167,14 @@ impl Worker {
             return delivery.ack().await;
         }
         let attempt = format!("{}-{:08x}", self.setup.id, rand::rng().next_u32());
+        let (job, id, worker) = (&task.job, &task.id, &self.setup.id);
+        let span = info_span!("task", %job, task = %id, attempt, %worker, kind = task.work.kind());
+        trace::of_job(&span, &task.job);
+        self.work(task, attempt, delivery).instrument(span).await
+    }
+
+    /// Does a task and reports on it.
+    async fn work(&mut self, task: Task, attempt: String, delivery: Box<dyn Delivery>) -> Result<()> {
         let worker = self.setup.id.clone();
         let report = |report| Event {
             version: VERSION,
@@ -170,7 +186,8 @@ impl Worker {
         };
         let queue = self.setup.queue.clone();
         report(Report::Started).send(&*queue).await?;
-        debug!(task = %task.id, worker = %self.setup.id, "started");
+        debug!("started");
+        let _busy = self.setup.metrics.busy();
         let images = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
         let outcome = {
@@ -188,19 +205,28 @@ impl Worker {
                 () = heartbeat => Err(Error::internal("the heartbeat ended")),
             }
         };
+        let seconds = began.elapsed().as_secs_f64();
+        let ended = |how| {
+            self.setup.metrics.ended(task.work.kind(), how, seconds, images.load(Ordering::Relaxed));
+        };
         let last = match outcome {
             Ok(mut success) => {
-                success.metrics.insert("seconds".into(), began.elapsed().as_secs_f64());
+                ended("done");
+                success.metrics.insert("seconds".into(), seconds);
                 success.metrics.entry("images".into()).or_insert(images.load(Ordering::Relaxed) as f64);
                 Report::Done(success)
             }
             Err(e) if e.kind() == Kind::Storage && self.setup.queue.durable() && !self.cache.is_writable() => {
-                error!(task = %task.id, "this machine's disk is in trouble, the task goes to another: {}", e.chain());
+                ended("handed_back");
+                error!("this machine's disk is in trouble, the task goes to another: {}", e.chain());
                 delivery.hand_back().await?;
                 tokio::time::sleep(TROUBLE).await;
                 return Ok(());
             }
-            Err(e) => Report::Failed { error: e.chain(), code: e.kind().exit_code() },
+            Err(e) => {
+                ended("failed");
+                Report::Failed { error: e.chain(), code: e.kind().exit_code() }
+            }
         };
         report(last).send(&*queue).await?;
         delivery.ack().await

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::compute::Compute;
 use crate::error::{Context, Error, Kind, Result};
@@ -38,7 +39,9 @@ impl Thread {
         work: impl FnOnce(&mut Compute) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (answer, result) = oneshot::channel();
+        let span = Span::current();
         let parcel: Parcel = Box::new(move |compute| {
+            let _inside = span.enter();
             let outcome = catch_unwind(AssertUnwindSafe(|| work(compute))).unwrap_or_else(|panic| {
                 *compute = Compute::default();
                 let text = panic.downcast_ref::<String>().map(String::as_str);

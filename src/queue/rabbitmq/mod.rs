@@ -64,11 +64,22 @@ impl RabbitQueue {
         })
     }
 
-    async fn waiting(&self, queue: &str) -> Result<u64, Fault> {
+    /// What the broker says of a queue; goes on asking for as long as patience lasts.
+    async fn look(&self, topic: Topic) -> Result<lapin::Queue> {
+        let queue = self.topology.queue(topic);
+        let mut trial = self.main.trial();
+        loop {
+            match self.found(&queue).await {
+                Ok(found) => return Ok(found),
+                Err(fault) => self.main.again(&mut trial, fault).await?,
+            }
+        }
+    }
+
+    async fn found(&self, queue: &str) -> Result<lapin::Queue, Fault> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let line = self.main.line().await?;
-        let found = line.channel().queue_declare(queue.into(), passive, FieldTable::default()).await?;
-        Ok(found.message_count().into())
+        Ok(line.channel().queue_declare(queue.into(), passive, FieldTable::default()).await?)
     }
 }
 
@@ -100,13 +111,11 @@ impl Queue for RabbitQueue {
     }
 
     async fn backlog(&self, topic: Topic) -> Result<u64> {
-        let queue = self.topology.queue(topic);
-        let mut trial = self.main.trial();
-        loop {
-            match self.waiting(&queue).await {
-                Ok(count) => return Ok(count),
-                Err(fault) => self.main.again(&mut trial, fault).await?,
-            }
-        }
+        Ok(self.look(topic).await?.message_count().into())
+    }
+
+    async fn idle(&self) -> Result<u64> {
+        // A worker subscribes to all classes while it waits and to none while it works.
+        Ok(self.look(Topic::TASKS[0]).await?.consumer_count().into())
     }
 }

@@ -1,0 +1,83 @@
+//! What a coordinator shows to browsers, and what it needs for that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tracing::warn;
+
+use super::album::Album;
+use super::census::Census;
+use super::ledger::Ledger;
+use super::{actions, api, page};
+use crate::config::{Layers, Secret};
+use crate::error::Result;
+use crate::health::{Ends, Health};
+use crate::metrics::CoordinatorMetrics;
+
+/// How often the leader counts what is on broker and store for its figures.
+const COUNT: Duration = Duration::from_secs(10);
+
+/// The page of a coordinator. Everything on it comes from the store and the broker, so that a coordinator
+/// that stands by shows the same as the one that leads.
+pub struct Site {
+    pub(super) coordinator: String,
+    token: Secret,
+    /// What a job is submitted with where the request says nothing else.
+    pub(super) settings: Layers,
+    health: Arc<Health>,
+    pub(super) metrics: CoordinatorMetrics,
+    pub(super) ledger: Ledger,
+    pub(super) census: Census,
+    pub(super) album: Album,
+}
+
+impl Site {
+    /// The page of the coordinator named `coordinator`, which was given `settings`.
+    pub fn new(
+        coordinator: &str,
+        token: &Secret,
+        settings: Layers,
+        health: Arc<Health>,
+        metrics: CoordinatorMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            coordinator: coordinator.to_owned(),
+            token: token.clone(),
+            settings,
+            health,
+            metrics,
+            ledger: Ledger::default(),
+            census: Census::default(),
+            album: Album::default(),
+        })
+    }
+
+    /// Everything below `/` but the probes.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new().merge(page::router()).merge(api::router()).merge(actions::router()).with_state(self.clone())
+    }
+
+    /// Keeps the figures of the cluster up to date while this coordinator leads, for ever.
+    pub async fn count(&self) {
+        loop {
+            tokio::time::sleep(COUNT).await;
+            if !self.metrics.leads() {
+                self.census.forget().await;
+                continue;
+            }
+            let Ok(ends) = self.ends() else { continue };
+            if let Err(e) = self.census.take(ends, &self.ledger, &self.metrics).await {
+                warn!("the cluster was not counted: {}", e.chain());
+            }
+        }
+    }
+
+    pub(super) fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    pub(super) fn ends(&self) -> Result<&Ends> {
+        self.health.ends()
+    }
+}

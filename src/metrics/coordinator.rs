@@ -1,0 +1,269 @@
+//! What a coordinator counts, and what it finds on broker and store while it leads.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::{Alone, Real, Tasks};
+use crate::jobs::State;
+use crate::queue::Priority;
+use crate::report::Report;
+use crate::task::JobId;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabels {
+    queue: &'static str,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabels {
+    model: String,
+    attack: String,
+    epsilon: String,
+}
+
+/// The figures of a coordinator. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct CoordinatorMetrics {
+    tasks: Tasks,
+    images: Family<StageLabel, Counter>,
+    retries: Counter,
+    leader: Gauge,
+    queues: Family<QueueLabels, Gauge>,
+    dead: Family<Alone, Gauge>,
+    workers: Family<Alone, Gauge>,
+    busy: Family<Alone, Gauge>,
+    jobs: Family<StateLabel, Gauge>,
+    accuracy: Family<ConditionLabels, Real>,
+    success: Family<Alone, Gauge>,
+    in_flight: Arc<Mutex<BTreeMap<JobId, (Priority, u64)>>>,
+}
+
+/// What is seen of the cluster from outside its jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Messages that wait, by queue of tasks.
+    pub waiting: Vec<(Priority, u64)>,
+    /// Dead letters.
+    pub dead: u64,
+    /// Workers that wait for a task.
+    pub idle: u64,
+    /// Workers heard of lately.
+    pub busy: u64,
+    /// Jobs by state.
+    pub jobs: BTreeMap<&'static str, u64>,
+}
+
+impl CoordinatorMetrics {
+    /// Names everything to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        let r = registry;
+        r.register("hardy_tasks", "Attempts at tasks by outcome", self.tasks.outcomes.clone());
+        r.register(
+            "hardy_task_duration_seconds",
+            "Seconds that finished tasks took on their workers",
+            self.tasks.seconds.clone(),
+        );
+        r.register("hardy_images", "Images that tasks have dealt with", self.images.clone());
+        r.register("hardy_task_retries", "Tasks that were handed out again", self.retries.clone());
+        r.register("hardy_leader", "1 where this coordinator leads", self.leader.clone());
+        r.register("hardy_queue_messages", "Tasks that wait or are in progress", self.queues.clone());
+        r.register("hardy_dead_letters", "Messages that nobody could deal with", self.dead.clone());
+        r.register("hardy_workers", "Workers that are idle or were heard of lately", self.workers.clone());
+        r.register("hardy_workers_busy", "Workers that were heard of lately", self.busy.clone());
+        r.register("hardy_jobs", "Jobs on the store by state", self.jobs.clone());
+        r.register(
+            "hardy_job_accuracy_ratio",
+            "Accuracy of the job that was done last; epsilon on the pixel scale",
+            self.accuracy.clone(),
+        );
+        r.register(
+            "hardy_last_success_timestamp_seconds",
+            "When the job that was done last ended",
+            self.success.clone(),
+        );
+    }
+
+    /// A task is done.
+    pub fn done(&self, kind: &'static str, seconds: f64) {
+        self.tasks.ended(kind, "done");
+        self.tasks.took(kind, seconds);
+    }
+
+    /// An attempt ended otherwise: `failed`, `lost` without a sign of life, or `buried` with its workers.
+    pub fn missed(&self, kind: &'static str, outcome: &'static str) {
+        self.tasks.ended(kind, outcome);
+    }
+
+    /// So many tasks are handed out again.
+    pub fn again(&self, tasks: usize) {
+        self.retries.inc_by(tasks as u64);
+    }
+
+    /// Images were dealt with.
+    pub fn images(&self, stage: &'static str, images: u64) {
+        self.images.get_or_create(&StageLabel { stage }).inc_by(images);
+    }
+
+    /// So many tasks of `job` are in progress.
+    pub fn in_flight(&self, job: &JobId, priority: Priority, tasks: u64) {
+        match tasks {
+            0 => drop(self.lock().remove(job)),
+            some => drop(self.lock().insert(job.clone(), (priority, some))),
+        }
+    }
+
+    /// Whether this coordinator leads. What only a leader knows is forgotten with the lead.
+    pub fn lead(&self, leads: bool) {
+        self.leader.set(leads.into());
+        self.lock().clear();
+        if !leads {
+            self.forget();
+        }
+    }
+
+    /// Whether it leads.
+    pub fn leads(&self) -> bool {
+        self.leader.get() == 1
+    }
+
+    /// Takes down what was seen.
+    pub fn seen(&self, sight: &Sight) {
+        let flying = self.lock().clone();
+        for (priority, waiting) in &sight.waiting {
+            let queue = queue_name(*priority);
+            let unacked: u64 = flying.values().filter(|(p, _)| p == priority).map(|(_, n)| n).sum();
+            self.queues.get_or_create(&QueueLabels { queue, state: "ready" }).set(whole(*waiting));
+            self.queues.get_or_create(&QueueLabels { queue, state: "unacked" }).set(whole(unacked));
+        }
+        self.dead.get_or_create(&[]).set(whole(sight.dead));
+        self.workers.get_or_create(&[]).set(whole(sight.idle + sight.busy));
+        self.busy.get_or_create(&[]).set(whole(sight.busy));
+        for state in [State::Waiting, State::Running, State::Done, State::Failed, State::Cancelled] {
+            let count = sight.jobs.get(state.name()).copied().unwrap_or(0);
+            self.jobs.get_or_create(&StateLabel { state: state.name() }).set(whole(count));
+        }
+    }
+
+    /// Takes down the result of the job that was done last, `ended` seconds after 1970.
+    pub fn last(&self, report: Option<&Report>, ended: i64) {
+        self.accuracy.clear();
+        for found in report.map_or(&[][..], |r| &r.results) {
+            let labels = ConditionLabels {
+                model: found.model.clone(),
+                attack: found.attack.clone(),
+                epsilon: crate::report::epsilon(found.epsilon),
+            };
+            self.accuracy.get_or_create(&labels).set(found.figure.accuracy);
+        }
+        self.success.get_or_create(&[]).set(ended);
+    }
+
+    fn forget(&self) {
+        self.queues.clear();
+        self.dead.clear();
+        self.workers.clear();
+        self.busy.clear();
+        self.jobs.clear();
+        self.accuracy.clear();
+        self.success.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, (Priority, u64)>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of its name that tells a queue of tasks apart.
+pub(crate) fn queue_name(priority: Priority) -> &'static str {
+    match priority {
+        Priority::High => "high",
+        Priority::Normal => "normal",
+        Priority::Low => "low",
+    }
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::metrics::text;
+
+    fn lines(metrics: &CoordinatorMetrics) -> Vec<String> {
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let text = text(&registry).unwrap();
+        text.lines().filter(|l| !l.starts_with('#')).map(String::from).collect()
+    }
+
+    #[test]
+    fn only_a_leader_tells_of_the_cluster() {
+        let metrics = CoordinatorMetrics::default();
+        assert_eq!(lines(&metrics), ["hardy_task_retries_total 0", "hardy_leader 0"]);
+        metrics.lead(true);
+        metrics.in_flight(&"night".parse().unwrap(), Priority::Normal, 3);
+        metrics.in_flight(&"day".parse().unwrap(), Priority::Normal, 2);
+        let waiting = vec![(Priority::High, 0), (Priority::Normal, 7)];
+        metrics.seen(&Sight { waiting, dead: 1, idle: 2, busy: 5, jobs: [("running", 2)].into() });
+        metrics.last(None, 1_790_000_000);
+        let told = lines(&metrics);
+        for line in [
+            "hardy_leader 1",
+            "hardy_queue_messages{queue=\"normal\",state=\"ready\"} 7",
+            "hardy_queue_messages{queue=\"normal\",state=\"unacked\"} 5",
+            "hardy_queue_messages{queue=\"high\",state=\"unacked\"} 0",
+            "hardy_dead_letters 1",
+            "hardy_workers 7",
+            "hardy_workers_busy 5",
+            "hardy_jobs{state=\"running\"} 2",
+            "hardy_jobs{state=\"failed\"} 0",
+            "hardy_last_success_timestamp_seconds 1790000000",
+        ] {
+            assert!(told.iter().any(|l| l == line), "{line}: {told:#?}");
+        }
+        metrics.lead(false);
+        assert_eq!(lines(&metrics), ["hardy_task_retries_total 0", "hardy_leader 0"]);
+    }
+
+    #[test]
+    fn tasks_are_counted_by_kind_and_outcome() {
+        let metrics = CoordinatorMetrics::default();
+        metrics.done("train", 3.0);
+        metrics.done("train", 4000.0);
+        metrics.missed("train", "failed");
+        metrics.again(1);
+        metrics.images("guard", 12);
+        let told = lines(&metrics);
+        for line in [
+            "hardy_tasks_total{kind=\"train\",outcome=\"done\"} 2",
+            "hardy_tasks_total{kind=\"train\",outcome=\"failed\"} 1",
+            "hardy_task_duration_seconds_count{kind=\"train\"} 2",
+            "hardy_images_total{stage=\"guard\"} 12",
+            "hardy_task_retries_total 1",
+        ] {
+            assert!(told.iter().any(|l| l == line), "{line}: {told:#?}");
+        }
+        let class = |l: &&String| l.starts_with("hardy_task_duration_seconds_bucket{") && l.contains("le=\"5.0\"");
+        assert!(told.iter().find(class).unwrap().ends_with(" 1"), "{told:#?}");
+    }
+}
