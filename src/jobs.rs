@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::coordinator::JobSpec;
+use crate::coordinator::{JobSpec, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::queue::Queue;
 use crate::report::{GuardEvent, RoundRecord};
@@ -107,6 +107,9 @@ pub struct Status {
     pub rounds: Vec<RoundRecord>,
     /// What the guard did.
     pub guard: Vec<GuardEvent>,
+    /// How the night ended, where it is one.
+    #[serde(default)]
+    pub night: Option<Outcome>,
     /// Why it failed, and the exit code of that.
     pub error: Option<(u8, String)>,
 }
@@ -130,6 +133,7 @@ impl Status {
             last_failure: None,
             rounds: Vec::new(),
             guard: Vec::new(),
+            night: None,
             error: None,
         }
     }

@@ -5,6 +5,9 @@
 //! - [`config`]: layers of settings, checked once.
 //! - [`coordinator`]: the job as a program of stages; its log, its recovery.
 //! - [`jobs`]: the jobs of a cluster as they lie on the store.
+//! - [`registry`]: the versions of each model, which one is current, and how it came to be.
+//! - [`gate`]: whether a retrained model may take the place of the current one.
+//! - [`webhook`]: tells somebody how a night ended.
 //! - [`gc`]: what can be removed from a store.
 //! - [`embedded`]: coordinator and workers in one process.
 //! - [`worker`]: receives a task, fetches, computes, stores, reports, acknowledges.
@@ -28,16 +31,19 @@ pub mod dataset;
 pub mod embedded;
 pub mod error;
 pub mod evaluate;
+pub mod gate;
 pub mod gc;
 pub mod jobs;
 pub mod model;
 pub mod outcome;
 pub mod queue;
+pub mod registry;
 pub mod report;
 pub mod seed;
 pub mod store;
 pub mod task;
 pub mod train;
+pub mod webhook;
 #[cfg(feature = "compute")]
 pub mod worker;
 

@@ -7,6 +7,7 @@ mod board;
 mod leader;
 mod log;
 mod measuring;
+mod night;
 mod post;
 mod preparation;
 mod program;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{QueueSettings, StoreSettings};
+use crate::config::{QueueSettings, StoreSettings, WebhookSettings};
 use crate::error::{Kind, Result};
 use crate::jobs::Jobs;
 use crate::queue::Queue;
@@ -33,6 +34,7 @@ use crate::store::{self, Store};
 #[cfg(test)]
 pub use log::Done as Finished;
 pub use log::Memory;
+pub use night::{Lease, Night, Outcome, Place, tonight};
 pub use progress::{Observer, Progress};
 pub use results::export;
 pub use spec::{JobSpec, Program, now};
@@ -53,6 +55,8 @@ pub struct Coordinator {
     pub access: StoreSettings,
     /// How patient to be with workers.
     pub policy: QueueSettings,
+    /// Who is told how nights end.
+    pub webhook: WebhookSettings,
 }
 
 impl Coordinator {
@@ -118,6 +122,7 @@ impl Coordinator {
                 let trained = program::train(job, &*source).await?;
                 results::write(job, trained).await
             }
+            Program::Night => night::run(job, &*source, &self.webhook).await,
             Program::Evaluate => {
                 let record = program::evaluate(job, &*source).await?;
                 results::write_evaluation(job, &record).await

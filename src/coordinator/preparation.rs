@@ -8,10 +8,10 @@ use super::spec::Program;
 use super::stage::Job;
 use super::training::{Shards, output};
 use crate::config::Balance;
-use crate::dataset::{Inspected, Photo, Plan, Split, plan, scan};
+use crate::dataset::{Inspected, Photo, Plan, ShardPlan, Split, plan, scan};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::{Blob, Key};
-use crate::task::{TaskId, Work};
+use crate::task::{Success, TaskId, Work};
 
 /// Photos that one inspection task decodes.
 const CHUNK: usize = 128;
@@ -71,8 +71,25 @@ impl Prepared {
 
 /// Runs the stages.
 pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<Prepared> {
-    let program = job.spec.program;
-    let photos = remembered(job, "plan/photos.json", || list(source, program)).await?;
+    let training = job.spec.program == Program::Train;
+    let photos = remembered(job, "plan/photos.json", || list(source, training)).await?;
+    let inspected = inspect(job, &photos).await?;
+    let s = &job.spec.settings;
+    let plan = match training {
+        true => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
+        false => {
+            let classes = job.spec.model.as_ref().map(|m| m.classes.clone()).unwrap_or_default();
+            plan::every_photo(inspected, &classes, &s.data)?
+        }
+    };
+    job.store.put_json(&job.key("plan/plan.json"), &plan).await?;
+    let made = pack(job, &plan.classes, &plan.shards).await?;
+    let shards = made.iter().map(|m| output(m, "shard")).collect::<Result<_>>()?;
+    Ok(Prepared { plan, shards })
+}
+
+/// Has photos decoded once.
+pub(super) async fn inspect(job: &mut Job, photos: &[Photo]) -> Result<Vec<Inspected>> {
     let mut tasks = Vec::new();
     for (number, chunk) in photos.chunks(CHUNK).enumerate() {
         let blob = job.store.put_json(&job.key(format!("plan/photos-{number:05}.json")), &chunk).await?;
@@ -83,28 +100,22 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
     for part in &parts {
         inspected.extend(read::<Vec<Inspected>>(job, &output(part, "photos")?).await?);
     }
-    let s = &job.spec.settings;
-    let plan = match job.spec.program {
-        Program::Train => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
-        Program::Evaluate | Program::Augment | Program::Rehearse { .. } => {
-            let classes = job.spec.model.as_ref().map(|m| m.classes.clone()).unwrap_or_default();
-            plan::every_photo(inspected, &classes, &s.data)?
-        }
-    };
-    job.store.put_json(&job.key("plan/plan.json"), &plan).await?;
+    Ok(inspected)
+}
+
+/// Has shards packed.
+pub(super) async fn pack(job: &mut Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<Success>> {
     let mut tasks = Vec::new();
-    for shard in &plan.shards {
+    for shard in shards {
         let id = format!("shard-{}-{:05}", shard.split.name(), shard.index);
-        let blob = job.store.put_json(&job.key(format!("plan/{id}.json")), &(&plan.classes, shard)).await?;
+        let blob = job.store.put_json(&job.key(format!("plan/{id}.json")), &(classes, shard)).await?;
         tasks.push((TaskId(id), Work::Shard { plan: blob }));
     }
-    let made = job.stage("pack shards", tasks).await?;
-    let shards = made.iter().map(|m| output(m, "shard")).collect::<Result<_>>()?;
-    Ok(Prepared { plan, shards })
+    job.stage("pack shards", tasks).await
 }
 
 /// Computes a value once per job: a later coordinator reads what the first one wrote.
-async fn remembered<T, F>(job: &Job, name: &str, compute: impl FnOnce() -> F) -> Result<T>
+pub(super) async fn remembered<T, F>(job: &Job, name: &str, compute: impl FnOnce() -> F) -> Result<T>
 where
     T: Serialize + DeserializeOwned + Sync,
     F: Future<Output = Result<T>>,
@@ -120,10 +131,11 @@ where
     }
 }
 
-async fn list(source: &dyn crate::store::Store, program: Program) -> Result<Vec<Photo>> {
+/// The photos of a source; `training` asks for classes that can be trained on.
+pub(super) async fn list(source: &dyn crate::store::Store, training: bool) -> Result<Vec<Photo>> {
     let entries: Vec<_> = source.list(None).await?.try_collect().await?;
     let files = entries.into_iter().map(|e| (e.key.as_str().to_string(), e.size));
-    if program == Program::Train { scan::scan(files) } else { scan::find(files) }
+    if training { scan::scan(files) } else { scan::find(files) }
 }
 
 /// Reads a JSON object that a task brought.

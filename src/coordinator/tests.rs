@@ -41,6 +41,7 @@ impl World {
             id: id.into(),
             access: self.settings.store.clone(),
             policy: self.settings.queue.clone(),
+            webhook: self.settings.webhook.clone(),
         }
     }
 
@@ -54,6 +55,7 @@ impl World {
             photos: None,
             weights: None,
             model: None,
+            night: None,
             created: "2026-01-01T00:00:00Z".into(),
         }
     }
