@@ -7,6 +7,7 @@ mod card;
 mod chart;
 mod format;
 mod headline;
+mod history;
 mod json;
 mod page;
 mod picture;
@@ -18,6 +19,7 @@ mod verdict;
 
 pub use card::model_card;
 pub use headline::{Headline, HeadlineFigure, headline};
+pub use history::{Trend, TrendNight, history_page};
 pub use json::{Balance, ExampleEntry, Listed, Prediction, Report, Round, SplitCount, VERSION};
 pub use page::page;
 pub use record::*;
