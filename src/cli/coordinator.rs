@@ -31,8 +31,8 @@ pub(super) fn run(args: CoordinatorArgs) -> Result<()> {
             ends = cluster::stay(&settings) => ends?,
             () = cluster::interrupted() => return Ok(()),
         };
-        let coordinator =
-            Coordinator { store, queue, id, access: settings.store.clone(), policy: settings.queue.clone() };
+        let (access, policy, webhook) = (settings.store.clone(), settings.queue.clone(), settings.webhook.clone());
+        let coordinator = Coordinator { store, queue, id, access, policy, webhook };
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = coordinator.serve(stop.clone()) => outcome,

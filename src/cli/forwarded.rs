@@ -16,6 +16,10 @@ pub(super) mod run {
     pub(in crate::cli) type AugmentArgs = super::Unread;
 }
 
+pub(super) mod nightly {
+    pub(in crate::cli) type NightlyArgs = super::Unread;
+}
+
 pub(super) mod predict {
     pub(in crate::cli) type PredictArgs = super::Unread;
 }

@@ -195,6 +195,7 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
         photos: None,
         weights,
         model: request.model.clone(),
+        night: None,
         created,
     })
 }
@@ -213,7 +214,7 @@ async fn abandoned(store: &dyn Store, job: &str) -> Result<bool> {
 }
 
 /// The folder of photos: as given, or unpacked from a tar.
-fn source(data: &Path, home: &Path) -> Result<String> {
+pub(super) fn source(data: &Path, home: &Path) -> Result<String> {
     let whole = data.canonicalize().context(Kind::Data, || format!("the photos {} cannot be found", data.display()))?;
     let folder = if whole.is_dir() {
         whole
@@ -238,7 +239,7 @@ fn for_model(mut settings: Settings, spec: &ModelSpec) -> Settings {
 }
 
 /// Keeps other runs out of the same folder for as long as the file lives.
-fn lock(home: &Path, out: &Path) -> Result<File> {
+pub(super) fn lock(home: &Path, out: &Path) -> Result<File> {
     let path = home.join("lock");
     let file = File::create(&path).context(Kind::Storage, || format!("{} cannot be written", path.display()))?;
     match file.try_lock() {

@@ -13,13 +13,13 @@ use super::jobs::{print_json, verdict};
 use super::watch::follow;
 use super::{cluster, weights};
 use crate::config::Settings;
-use crate::coordinator::{JobSpec, Program, now};
+use crate::coordinator::{JobSpec, Night, Place, Program, now, tonight};
 use crate::dataset;
 use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs};
 use crate::model;
 use crate::store::{Blob, Key, LocalStore, Store};
-use crate::task::{JobId, VERSION};
+use crate::task::{JobId, VERSION, VersionId};
 
 /// Photos that are pushed at the same time.
 const AT_ONCE: usize = 16;
@@ -28,6 +28,7 @@ const AT_ONCE: usize = 16;
 #[command(after_help = "Examples:
   hardy submit --config configs/flowers.toml --data flower_photos --name nightly-2026-11-22
   hardy submit --data s3://bucket/photos --name first --wait && hardy fetch first --out results
+  hardy submit --config configs/nightly.toml --data s3://bucket/photos --night --wait
 
 Submitted twice under one name it is one job. Prints its name.")]
 pub(super) struct SubmitArgs {
@@ -42,7 +43,10 @@ pub(super) struct SubmitArgs {
     /// The job's name. Default: job.name and a part made of its settings.
     #[arg(long)]
     name: Option<JobId>,
-    /// Wait for its end; exit code 7 when it fails.
+    /// A night of the model job.name, which is retrained, judged and promoted or not; with no name, today's (UTC).
+    #[arg(long, value_name = "NIGHT", num_args = 0..=1, conflicts_with_all = ["rehearse", "name"])]
+    night: Option<Option<VersionId>>,
+    /// Wait for its end; exit code 7 when it fails, 8 when the gate rejects it.
     #[arg(long)]
     wait: bool,
 }
@@ -53,11 +57,14 @@ pub(super) fn run(args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()> {
         let store = cluster::store(&settings).await?;
         let queue = cluster::queue(&settings).await?;
         let photos = if args.rehearse.is_some() { Photos::None } else { Photos::find(&args.data)? };
-        let weights = match args.rehearse {
-            Some(_) => None,
-            None => weights::starting(&settings)?.as_ref().map(model::checkpoint::write).transpose()?,
+        let weights = match (args.rehearse, &args.night) {
+            (None, None) => weights::starting(&settings)?.as_ref().map(model::checkpoint::write).transpose()?,
+            _ => None,
         };
-        let spec = spec(&args, &settings, &photos, weights.as_deref())?;
+        let spec = match &args.night {
+            Some(night) => tonight_or(night, &store, &settings, &photos).await?,
+            None => spec(&args, &settings, &photos, weights.as_deref())?,
+        };
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
             if let Some(folder) = photos.folder() {
@@ -117,6 +124,15 @@ impl Photos {
         }
     }
 
+    /// The URL under which workers find them once they are pushed for the job below `prefix`.
+    fn source(&self, settings: &Settings, prefix: &Key) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Remote(url) => url.clone(),
+            _ => format!("{}/{prefix}/photos", settings.store.url.trim_end_matches('/')),
+        }
+    }
+
     /// What tells one set of photos from another: names and sizes.
     fn digest(&self) -> Result<Option<String>> {
         let Some(folder) = self.folder() else { return Ok(None) };
@@ -126,6 +142,19 @@ impl Photos {
         }
         Ok(Some(hex::encode(digest.finalize())))
     }
+}
+
+/// The night that is submitted.
+async fn tonight_or(
+    night: &Option<VersionId>,
+    store: &Arc<dyn Store>,
+    settings: &Settings,
+    photos: &Photos,
+) -> Result<JobSpec> {
+    let night = night.clone().unwrap_or_else(tonight);
+    let id: JobId = format!("{}-{night}", settings.job.name).parse()?;
+    let place = Place { source: photos.source(settings, &JobSpec::prefix(&id)), digest: photos.digest()? };
+    Night::submission(store, settings, &night, place, || weights::starting(settings)).await
 }
 
 /// What is submitted.
@@ -142,11 +171,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, weights: Option
         }
     };
     let prefix = JobSpec::prefix(&id);
-    let source = match photos {
-        Photos::None => String::new(),
-        Photos::Remote(url) => url.clone(),
-        _ => format!("{}/{prefix}/photos", settings.store.url.trim_end_matches('/')),
-    };
+    let source = photos.source(settings, &prefix);
     let key = prefix.join("weights.safetensors");
     let size = weights.map_or(0, |bytes| bytes.len() as u64);
     Ok(JobSpec {
@@ -158,6 +183,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, weights: Option
         photos: digest,
         weights: sha256.map(|sha256| Blob { key, sha256, size }),
         model: None,
+        night: None,
         created: now(),
     })
 }
