@@ -4,6 +4,7 @@
 
 mod determinism;
 mod faults;
+mod nightly;
 mod outputs;
 mod refusals;
 mod scene;
