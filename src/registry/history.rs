@@ -181,6 +181,14 @@ impl Registry {
         }
     }
 
+    /// Writes `current.json` once more: whoever promoted last may have died before it did.
+    pub async fn point(&self) -> Result<()> {
+        match self.head().await? {
+            Some(head) => self.point_to(&head).await,
+            None => Ok(()),
+        }
+    }
+
     /// Writes `current.json`. Whoever is late writes what is true by then.
     async fn point_to(&self, entry: &Entry) -> Result<()> {
         let key = self.root().join("current.json");

@@ -116,6 +116,10 @@ async fn versions_are_promoted_in_turn_and_the_history_has_it_all() {
     let pointer: serde_json::Value =
         world.store.get_json(&Key::new("models/flowers/current.json").unwrap(), 1000).await.unwrap();
     assert_eq!(pointer["version"], "c");
+    let key = Key::new("models/flowers/current.json").unwrap();
+    world.store.put_bytes(&key, "what a promotion that broke off left").await.unwrap();
+    world.registry.point().await.unwrap();
+    assert_eq!(world.store.get_json::<serde_json::Value>(&key, 1000).await.unwrap(), pointer);
     assert_eq!(Registry::models(&*world.store).await.unwrap(), ["flowers".parse().unwrap()]);
     let names: Vec<String> = world.registry.versions().await.unwrap().into_iter().map(|v| v.id.0).collect();
     assert_eq!(names, ["a", "b", "c"]);

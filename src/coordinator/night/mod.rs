@@ -155,6 +155,7 @@ pub(super) async fn run(job: &mut Job, source: &dyn Store, hook: &WebhookSetting
             return Err(e);
         }
     };
+    registry.point().await?;
     registry.retain(job.spec.settings.nightly.keep).await?;
     data::tidy(&*store, &registry).await?;
     lease.release(&*store, &registry).await?;
