@@ -33,7 +33,11 @@ impl Nights {
     }
 
     fn run(&self, night: &str, more: &[&str]) -> (Option<i32>, Value, String) {
-        let ended = self.command(night, more).output().unwrap();
+        Self::end(self.command(night, more))
+    }
+
+    fn end(mut command: Command) -> (Option<i32>, Value, String) {
+        let ended = command.output().unwrap();
         let said = text(&ended.stderr);
         assert!(!said.contains("panicked"), "{said}");
         (ended.status.code(), serde_json::from_slice(&ended.stdout).unwrap_or_default(), said)
@@ -79,8 +83,13 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     assert_eq!(nights.run("n1", &[]).1, first);
     let (code, other, said) = nights.run("n1", &["train.rounds=1"]);
     assert!(code == Some(2) && other.is_null() && said.contains("begun with other settings"), "{said}");
-    let (code, skipped, _) = nights.run("n2", &[]);
+    // Whoever is to be told of it hangs: the night does not care, and the address is kept to itself.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut second = nights.command("n2", &["webhook.timeout=1"]);
+    second.env("HARDY_WEBHOOK__URL", format!("http://{}/s3cret", deaf.local_addr().unwrap()));
+    let (code, skipped, said) = Nights::end(second);
     assert_eq!((code, &skipped["outcome"], &skipped["new"]), (Some(0), &"skipped".into(), &0.into()));
+    assert!(said.contains("was not told: no answer within 1 s") && !said.contains("s3cret"), "{said}");
 
     // A photo comes: it alone is decoded, and training goes on from the current model.
     nights.add_photo("roses", "new-1.png");
