@@ -4,7 +4,7 @@ SHELL := /bin/bash
 HARDY := target/release/hardy
 RUNNER := $(shell command -v cargo-nextest >/dev/null && echo "nextest run" || echo test)
 
-.PHONY: help setup build demo test chaos flowers bench lint clean
+.PHONY: help setup build demo test chaos nights flowers bench lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ chaos: ## the long form of the kills: HARDY_CHAOS_SEED=n repeats one
 	@deploy/setup.sh tests
 	HARDY_CHAOS=full cargo test --release --locked --test cluster -- --nocapture the_result_survives
 
+nights: build ## play two weeks of nightly retraining on synthetic flowers
+	$(HARDY) nightly simulate --nights 14 --out nights-run
+
 flowers: build ## run the full recipe: make flowers DATA=folder [OUT=flowers-run]
 	@test -n "$(DATA)" || { echo "usage: make flowers DATA=folder-of-photos [OUT=flowers-run]"; exit 2; }
 	$(HARDY) run --config configs/flowers.toml --data "$(DATA)" --out "$(or $(OUT),flowers-run)"
@@ -50,4 +53,4 @@ lint: setup ## formatting and lints
 
 clean: ## remove what was built and run, but not what was fetched
 	cargo clean
-	rm -rf demo-run flowers-run
+	rm -rf demo-run flowers-run nights-run

@@ -33,7 +33,11 @@ pub struct Home {
 impl Home {
     /// Starts `workers` workers on a store in `folder`.
     pub fn open(folder: &Path, workers: usize, settings: &Settings) -> Result<Self> {
-        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder)?);
+        Self::over(Arc::new(LocalStore::create(folder)?), folder, workers, settings)
+    }
+
+    /// Starts `workers` workers on `store`, with their caches in `folder`.
+    pub fn over(store: Arc<dyn Store>, folder: &Path, workers: usize, settings: &Settings) -> Result<Self> {
         let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(settings.queue.delivery_limit));
         let cache = tempfile::Builder::new()
             .prefix("hardy-cache-")
@@ -67,6 +71,7 @@ impl Home {
             policy: self.settings.queue.clone(),
             metrics: CoordinatorMetrics::default(),
             pulse: Pulse::default(),
+            webhook: self.settings.webhook.clone(),
         };
         let outcome = tokio::select! {
             outcome = coordinator.run(spec, observer) => outcome,

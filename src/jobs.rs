@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::coordinator::JobSpec;
+use crate::coordinator::{JobSpec, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::queue::Queue;
 use crate::report::{GuardEvent, RoundRecord};
@@ -129,6 +129,9 @@ pub struct Status {
     /// The newest pictures, the newest last.
     #[serde(default)]
     pub pictures: Vec<Pictures>,
+    /// How the night ended, where it is one.
+    #[serde(default)]
+    pub night: Option<Outcome>,
     /// Why it failed, and the exit code of that.
     pub error: Option<(u8, String)>,
 }
@@ -154,6 +157,7 @@ impl Status {
             rounds: Vec::new(),
             guard: Vec::new(),
             pictures: Vec::new(),
+            night: None,
             error: None,
         }
     }

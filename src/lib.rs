@@ -5,6 +5,9 @@
 //! - [`config`]: layers of settings, checked once.
 //! - [`coordinator`]: the job as a program of stages; its log, its recovery.
 //! - [`jobs`]: the jobs of a cluster as they lie on the store.
+//! - [`registry`]: the versions of each model, which one is current, and how it came to be.
+//! - [`gate`]: whether a retrained model may take the place of the current one.
+//! - [`webhook`]: tells somebody how a night ended.
 //! - [`gc`]: what can be removed from a store.
 //! - [`embedded`]: coordinator and workers in one process.
 //! - [`worker`]: receives a task, fetches, computes, stores, reports, acknowledges.
@@ -33,6 +36,7 @@ pub mod dataset;
 pub mod embedded;
 pub mod error;
 pub mod evaluate;
+pub mod gate;
 pub mod gc;
 pub mod health;
 pub mod http;
@@ -42,12 +46,14 @@ pub mod metrics;
 pub mod model;
 pub mod outcome;
 pub mod queue;
+pub mod registry;
 pub mod report;
 pub mod seed;
 pub mod store;
 pub mod task;
 pub mod trace;
 pub mod train;
+pub mod webhook;
 #[cfg(feature = "compute")]
 pub mod worker;
 

@@ -66,6 +66,10 @@ name! {
     TaskId, "task id";
     /// A worker thread of a process.
     WorkerId, "worker id";
+    /// A model in the registry.
+    ModelName, "model name";
+    /// A version of a model: the night that made it, `2026-11-22`, or a name given by hand.
+    VersionId, "version";
 }
 
 /// A task on the queue.
@@ -186,6 +190,7 @@ impl Work {
             Self::Merge { .. } => "merge",
             Self::Nothing => "nothing",
             Self::Evaluate { .. } => "evaluate",
+            Self::Attack { .. } => "attack",
         }
     }
 }

@@ -43,6 +43,9 @@ fn rows(settings: &Settings) -> Result<Vec<(String, Value)>> {
     for (section, table) in tree.as_object().into_iter().flatten() {
         for (key, value) in table.as_object().into_iter().flatten() {
             let shown = match value {
+                Value::String(text) if section == "webhook" && key == "url" => {
+                    Value::String(crate::webhook::masked(text))
+                }
                 Value::String(text) if key == "url" => Value::String(without_password(text)),
                 other => other.clone(),
             };

@@ -49,8 +49,8 @@ pub(super) fn run(args: CoordinatorArgs) -> Result<()> {
         };
         health.connected(&store, &queue);
         let pulse = health.pulse("the coordinator");
-        let (access, policy) = (settings.store.clone(), settings.queue.clone());
-        let coordinator = Coordinator { store, queue, id, access, policy, metrics, pulse };
+        let (access, policy, webhook) = (settings.store.clone(), settings.queue.clone(), settings.webhook.clone());
+        let coordinator = Coordinator { store, queue, id, access, policy, webhook, metrics, pulse };
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = coordinator.serve(stop.clone()) => outcome,

@@ -20,6 +20,10 @@ pub(super) mod attack {
     pub(in crate::cli) type AttackArgs = super::Unread;
 }
 
+pub(super) mod nightly {
+    pub(in crate::cli) type NightlyArgs = super::Unread;
+}
+
 pub(super) mod predict {
     pub(in crate::cli) type PredictArgs = super::Unread;
 }

@@ -129,6 +129,7 @@ pub(super) fn verdict(status: &Status) -> Result<()> {
     match (status.state, &status.error) {
         (State::Failed, Some((_, error))) => Err(Error::job(format!("job {} failed: {error}", status.job))),
         (State::Failed, None) => Err(Error::job(format!("job {} failed", status.job))),
+        (State::Done, _) => status.night.as_ref().map_or(Ok(()), |night| night.verdict()),
         (State::Cancelled, _) => Err(Error::job(format!("job {} was cancelled", status.job))),
         _ => Ok(()),
     }
@@ -179,6 +180,9 @@ fn describe(status: &Status) -> String {
     }
     for event in &status.guard {
         text += &format!("guard      round {}: {}\n", event.round, event.what);
+    }
+    if let Some(night) = &status.night {
+        text += &format!("night      {}\n", night.line());
     }
     if let Some((code, error)) = &status.error {
         text += &format!("error      {error} (exit code {code})\n");

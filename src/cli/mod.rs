@@ -11,6 +11,7 @@ mod gc;
 mod jobs;
 mod logging;
 mod model;
+mod models;
 pub mod report;
 mod submit;
 mod terminal;
@@ -24,16 +25,20 @@ mod attack;
 #[cfg(feature = "compute")]
 mod bench_gpu;
 #[cfg(feature = "compute")]
+mod nightly;
+#[cfg(feature = "compute")]
 mod predict;
 #[cfg(feature = "compute")]
 mod run;
+#[cfg(feature = "compute")]
+mod simulate;
 #[cfg(feature = "compute")]
 mod worker;
 
 #[cfg(not(feature = "compute"))]
 mod forwarded;
 #[cfg(not(feature = "compute"))]
-use forwarded::{attack, bench_gpu, predict, run, worker};
+use forwarded::{attack, bench_gpu, nightly, predict, run, worker};
 
 use std::path::PathBuf;
 
@@ -83,6 +88,11 @@ enum Command {
     Attack(attack::AttackArgs),
     /// Write an FGSM copy of every photo into the same class folders of an output tree.
     Augment(run::AugmentArgs),
+    /// Retrain a model every night, unwatched.
+    Nightly(nightly::NightlyArgs),
+    /// List, compare, promote and export the versions of models.
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
     /// Hand a job to a cluster.
     Submit(submit::SubmitArgs),
     /// List the jobs of a cluster.
@@ -113,8 +123,8 @@ enum Command {
     /// Import weights files.
     #[command(subcommand)]
     Weights(weights::WeightsCommand),
-    /// Print the headline figures of a finished run.
-    Report(super::cli::report::Args),
+    /// Print the headline figures of a finished run, or draw the history of a model.
+    Report(report::Args),
     /// Show settings and where they come from.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -177,6 +187,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         let (json, quiet) = (self.json, self.quiet);
         match self.command {
+            Command::Models(command) => models::run(command, json),
             Command::Submit(args) => submit::run(args, json, quiet),
             Command::Jobs(args) => jobs::list(args, json),
             Command::Status(args) => jobs::status(args, json),
@@ -189,7 +200,7 @@ impl Cli {
             Command::Coordinator(args) => coordinator::run(args),
             Command::Dataset(command) => dataset::run(command, json, quiet),
             Command::Weights(command) => weights::run(command, json),
-            Command::Report(args) => report::run(&args, json),
+            Command::Report(args) => report::run(args, json),
             Command::Config(command) => config::run(command, json),
             // The program that computes knows the flags of all commands.
             Command::Completions(args) if cfg!(feature = "compute") || !compute::is_here() => completions::run(args),
@@ -199,6 +210,7 @@ impl Cli {
             | Command::Augment(_)
             | Command::Attack(_)
             | Command::Predict(_)
+            | Command::Nightly(_)
             | Command::Worker(_)
             | Command::Device
             | Command::BenchGpu(_) => Err(compute::hand_over()),
@@ -216,6 +228,7 @@ impl Cli {
             Command::Augment(args) => run::augment(args, json, quiet),
             Command::Attack(args) => attack::run(args, json, quiet),
             Command::Predict(args) => predict::run(args, json),
+            Command::Nightly(args) => nightly::run(args, json, quiet),
             Command::Worker(args) => worker::run(args),
             Command::Completions(args) => completions::run(args),
             Command::BenchGpu(args) => bench_gpu::run(args),

@@ -1,25 +1,46 @@
-//! `hardy report`: what a finished run found.
+//! `hardy report`: what a finished run found, or how a model fared over the nights.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::cluster;
+use super::models::StoreArgs;
 use crate::error::{Context, Error, Kind, Result};
-use crate::report::{Report, headline};
+use crate::model::write_whole;
+use crate::registry::Registry;
+use crate::report::{Report, headline, history_page};
+use crate::task::ModelName;
 
-/// Prints the headline figures of a finished run and where its page lies.
+/// Prints the headline figures of a finished run and where its page lies, or draws the history of a model.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  hardy report demo-run\n  hardy report demo-run --json | jq '.[0].accuracy'")]
-pub struct Args {
+#[command(after_help = "\
+Examples:
+  hardy report demo-run
+  hardy report demo-run --json | jq '.[0].accuracy'
+  hardy report --history flowers --store models --out flowers.html")]
+pub(super) struct Args {
     /// The `--out` folder of a run.
-    #[arg(value_name = "FOLDER")]
-    pub folder: PathBuf,
+    #[arg(value_name = "FOLDER", required_unless_present = "history", conflicts_with = "history")]
+    folder: Option<PathBuf>,
+    /// Draw the history of this model of the registry; the name may be left out where there is only one.
+    #[arg(long, value_name = "MODEL", num_args = 0..=1)]
+    history: Option<Option<ModelName>>,
+    /// The page of the history. Default: MODEL.html.
+    #[arg(long, value_name = "FILE", requires = "history")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    at: StoreArgs,
 }
 
 /// Prints the table or, with `json`, the `results` of `report.json`. Errors: of kind `NotFound` when the
 /// folder does not exist or holds no report, `Data` when the report is of another version or damaged.
-pub fn run(args: &Args, json: bool) -> Result<()> {
-    let text = describe(args, json)?;
+pub(super) fn run(args: Args, json: bool) -> Result<()> {
+    let text = match (&args.folder, &args.history) {
+        (_, Some(model)) => history(model.as_ref(), &args, json)?,
+        (Some(folder), None) => describe(folder, json)?,
+        (None, None) => return Err(Error::usage("name the folder of a run, or --history")),
+    };
     match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever reads the pipe has seen enough.
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -27,8 +48,41 @@ pub fn run(args: &Args, json: bool) -> Result<()> {
     }
 }
 
-fn describe(args: &Args, json: bool) -> Result<String> {
-    let folder = &args.folder;
+/// Writes the page, or prints what it is made from.
+fn history(model: Option<&ModelName>, args: &Args, json: bool) -> Result<String> {
+    let settings = args.at.resolve()?;
+    let trend = cluster::block_on(async {
+        let store = cluster::store(&settings).await?;
+        let mut all = Registry::models(&*store).await?;
+        let model = match model {
+            Some(model) if all.contains(model) => model.clone(),
+            Some(model) => {
+                return Err(Error::not_found(format!("there is no model {model}; `hardy models list` lists them")));
+            }
+            None if all.len() == 1 => all.remove(0),
+            None => {
+                let names: Vec<&str> = all.iter().map(|m| m.0.as_str()).collect();
+                return Err(Error::usage(format!(
+                    "--history needs the name of a model; there are {}: {}",
+                    names.len(),
+                    names.join(", ")
+                )));
+            }
+        };
+        Registry::new(store, &model).trend(settings.gate.epsilon.value()).await
+    })?;
+    if json {
+        let text =
+            serde_json::to_string_pretty(&trend).context(Kind::Internal, || "the history is no JSON".to_owned())?;
+        return Ok(text + "\n");
+    }
+    let path = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.html", trend.model)));
+    write_whole(&path, history_page(&trend)?.as_bytes())?;
+    let whole = fs::canonicalize(&path).unwrap_or(path);
+    Ok(format!("{}: {} entries\n  page: {}\n", trend.model, trend.nights.len(), whole.display()))
+}
+
+fn describe(folder: &Path, json: bool) -> Result<String> {
     let path = folder.join("report.json");
     let bytes = fs::read(&path).map_err(|e| {
         if !folder.is_dir() {
@@ -64,12 +118,12 @@ mod tests {
         if let Some(content) = content {
             fs::write(folder.path().join("report.json"), content).unwrap();
         }
-        describe(&Args { folder: folder.path().into() }, false).unwrap_err()
+        describe(folder.path(), false).unwrap_err()
     }
 
     #[test]
     fn says_why_a_folder_cannot_be_reported_on() {
-        let missing = describe(&Args { folder: "/no/such/folder".into() }, false).unwrap_err();
+        let missing = describe("/no/such/folder".as_ref(), false).unwrap_err();
         assert_eq!(missing.kind(), Kind::NotFound);
         assert!(missing.to_string().contains("/no/such/folder"));
 

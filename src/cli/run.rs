@@ -211,6 +211,7 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
         photos: None,
         weights,
         model: request.model.clone(),
+        night: None,
         created,
     })
 }
@@ -229,7 +230,7 @@ async fn abandoned(store: &dyn Store, job: &str) -> Result<bool> {
 }
 
 /// The folder of photos: as given, or unpacked from a tar.
-fn source(data: &Path, home: &Path) -> Result<String> {
+pub(super) fn source(data: &Path, home: &Path) -> Result<String> {
     let whole = data.canonicalize().context(Kind::Data, || format!("the photos {} cannot be found", data.display()))?;
     let folder = if whole.is_dir() {
         whole
@@ -246,7 +247,7 @@ fn source(data: &Path, home: &Path) -> Result<String> {
 }
 
 /// Keeps other runs out of the same folder for as long as the file lives.
-fn lock(home: &Path, out: &Path) -> Result<File> {
+pub(super) fn lock(home: &Path, out: &Path) -> Result<File> {
     let path = home.join("lock");
     let file = File::create(&path).context(Kind::Storage, || format!("{} cannot be written", path.display()))?;
     match file.try_lock() {

@@ -16,14 +16,14 @@ use super::model::ScriptArgs;
 use super::watch::follow;
 use super::{cluster, weights};
 use crate::config::{JobKind, Settings};
-use crate::coordinator::{JobSpec, Program, now};
+use crate::coordinator::{JobSpec, Night, Place, Program, now, tonight};
 use crate::dataset;
 use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs};
 use crate::lab::Plan;
 use crate::model::{self, Described};
 use crate::store::{Blob, Key, LocalStore, Store};
-use crate::task::{JobId, VERSION};
+use crate::task::{JobId, VERSION, VersionId};
 
 /// Photos that are pushed at the same time.
 const AT_ONCE: usize = 16;
@@ -33,6 +33,7 @@ const AT_ONCE: usize = 16;
   hardy submit --config configs/flowers.toml --data flower_photos --name nightly-2026-11-22
   hardy submit --config configs/attack.toml --data flower_photos --name broken --wait
   hardy submit --data s3://bucket/photos --name first --wait && hardy fetch first --out results
+  hardy submit --config configs/nightly.toml --data s3://bucket/photos --night --wait
 
   hardy submit --data s3://bucket/photos --name 'nightly-{date}'
 
@@ -52,9 +53,12 @@ pub(super) struct SubmitArgs {
     /// part made of its settings.
     #[arg(long)]
     name: Option<String>,
+    /// A night of the model job.name, which is retrained, judged and promoted or not; with no name, today's (UTC).
+    #[arg(long, value_name = "NIGHT", num_args = 0..=1, conflicts_with_all = ["rehearse", "name"])]
+    night: Option<Option<VersionId>>,
     #[command(flatten)]
     script: ScriptArgs,
-    /// Wait for its end; exit code 7 when it fails.
+    /// Wait for its end; exit code 7 when it fails, 8 when the gate rejects it.
     #[arg(long)]
     wait: bool,
 }
@@ -67,7 +71,10 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
         let store = cluster::store(&settings).await?;
         let queue = cluster::queue(&settings).await?;
         let photos = if args.rehearse.is_some() { Photos::None } else { Photos::find(&args.data)? };
-        let spec = spec(&args, &settings, &photos, &given)?;
+        let spec = match &args.night {
+            Some(night) => tonight_or(night, &store, &settings, &photos).await?,
+            None => spec(&args, &settings, &photos, &given)?,
+        };
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
             if let Some(folder) = photos.folder() {
@@ -103,6 +110,10 @@ impl Given {
     fn find(args: &mut SubmitArgs, settings: &Settings) -> Result<Self> {
         if let Some(tasks) = args.rehearse {
             return Ok(Self { program: Program::Rehearse { tasks }, bytes: None, model: None });
+        }
+        if args.night.is_some() {
+            // It finds its own start: the current model, or these weights the first night.
+            return Ok(Self { program: Program::Night, bytes: None, model: None });
         }
         let program = match settings.job.kind {
             JobKind::Train if args.script != ScriptArgs::default() => {
@@ -162,6 +173,15 @@ impl Photos {
         }
     }
 
+    /// The URL under which workers find them once they are pushed for the job below `prefix`.
+    fn source(&self, settings: &Settings, prefix: &Key) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Remote(url) => url.clone(),
+            _ => format!("{}/{prefix}/photos", settings.store.url.trim_end_matches('/')),
+        }
+    }
+
     /// What tells one set of photos from another: names and sizes.
     fn digest(&self) -> Result<Option<String>> {
         let Some(folder) = self.folder() else { return Ok(None) };
@@ -171,6 +191,19 @@ impl Photos {
         }
         Ok(Some(hex::encode(digest.finalize())))
     }
+}
+
+/// The night that is submitted.
+async fn tonight_or(
+    night: &Option<VersionId>,
+    store: &Arc<dyn Store>,
+    settings: &Settings,
+    photos: &Photos,
+) -> Result<JobSpec> {
+    let night = night.clone().unwrap_or_else(tonight);
+    let id: JobId = format!("{}-{night}", settings.job.name).parse()?;
+    let place = Place { source: photos.source(settings, &JobSpec::prefix(&id)), digest: photos.digest()? };
+    Night::submission(store, settings, &night, place, || weights::starting(settings)).await
 }
 
 /// What is submitted.
@@ -188,11 +221,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) 
         }
     };
     let prefix = JobSpec::prefix(&id);
-    let source = match photos {
-        Photos::None => String::new(),
-        Photos::Remote(url) => url.clone(),
-        _ => format!("{}/{prefix}/photos", settings.store.url.trim_end_matches('/')),
-    };
+    let source = photos.source(settings, &prefix);
     let key = prefix.join("weights.safetensors");
     let size = weights.map_or(0, |bytes| bytes.len() as u64);
     Ok(JobSpec {
@@ -204,6 +233,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) 
         photos: digest,
         weights: sha256.map(|sha256| Blob { key, sha256, size }),
         model: given.model.clone(),
+        night: None,
         created: now(),
     })
 }

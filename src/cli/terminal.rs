@@ -106,6 +106,7 @@ impl Screen {
             Progress::Round(record) => self.say(&line(record)),
             // The log says it already.
             Progress::Failure { .. } | Progress::Heard(_) | Progress::Pictures { .. } => {}
+            Progress::Night(ended) => self.say(&ended.line()),
             Progress::Guard(event) => self.say(&format!("guard, round {}: {}", event.round, event.what)),
         }
     }
@@ -150,6 +151,7 @@ fn as_json(progress: &Progress) -> Option<serde_json::Value> {
         }
         Progress::StageDone { name } => json!({ "event": "stage_done", "name": name }),
         Progress::Round(record) => json!({ "event": "round", "round": record }),
+        Progress::Night(ended) => json!({ "event": "night", "night": ended }),
         Progress::Guard(event) => json!({ "event": "guard", "guard": event }),
         Progress::TaskDone => json!({ "event": "task_done" }),
         Progress::Failure { task, error } => json!({ "event": "failure", "task": task, "error": error }),

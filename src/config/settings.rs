@@ -49,6 +49,10 @@ choice! {
     Resize { Squash = "squash", Crop = "crop" }
     /// Where adversarial training starts from.
     Start { Baseline = "baseline", Weights = "weights" }
+    /// Where a night starts from.
+    NightStart { Current = "current", Weights = "weights" }
+    /// What a night without changes does.
+    Unchanged { Skip = "skip", Train = "train" }
     /// The course of the learning rate.
     Schedule { OneCycle = "one-cycle", Cosine = "cosine" }
     /// What training minimises.
@@ -105,6 +109,18 @@ settings! {
     AttackSettings {
         method: String, epsilons: Vec<Epsilon>, smallest: bool, label: String, target: String, comparisons: bool,
     }
+    /// What a retrained model must hold.
+    GateSettings {
+        epsilon: Epsilon, clean_drop: f64, robust_drop: f64, class_drop: f64, class_floor: f64, checks: bool,
+        better: bool, alpha: f64,
+    }
+    /// Retraining every night.
+    NightlySettings {
+        start: NightStart, unchanged: Unchanged, rounds: u32, rate: f64, keep: usize, deadline: u64, retries: u32, quarantine_growth: f64,
+        quarantine_least: usize,
+    }
+    /// Who is told how a night ended.
+    WebhookSettings { url: String, timeout: u64 }
     /// The message queue.
     QueueSettings {
         url: String, prefix: String, delivery_limit: u32, failures: u32, silence: u64, speculation: bool, ca: String,
@@ -120,8 +136,9 @@ settings! {
     Settings {
         job: JobSettings, data: DataSettings, model: ModelSettings, augment: AugmentSettings,
         baseline: BaselineSettings, train: TrainSettings, adversary: AdversarySettings, guard: GuardSettings,
-        evaluate: EvaluateSettings, attack: AttackSettings, queue: QueueSettings, store: StoreSettings,
-        worker: WorkerSettings, http: HttpSettings,
+        evaluate: EvaluateSettings, attack: AttackSettings, gate: GateSettings, nightly: NightlySettings,
+        webhook: WebhookSettings, queue: QueueSettings, store: StoreSettings, worker: WorkerSettings,
+        http: HttpSettings,
     }
 }
 
@@ -141,6 +158,7 @@ impl Settings {
             path.clear();
         }
         settings.store = StoreSettings { url: "".into(), endpoint: "".into(), region: "".into(), path_style: true };
+        settings.webhook.url.clear();
         settings.worker = WorkerSettings { count: 0, cache: "".into(), grace: 0, idle: 0 };
         settings.http = HttpSettings { listen: "".into(), token: Secret::default() };
         settings

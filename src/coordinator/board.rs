@@ -124,6 +124,7 @@ impl Notes {
             }
             Progress::Round(record) => status.rounds.push((**record).clone()),
             Progress::Guard(event) => status.guard.push(event.clone()),
+            Progress::Night(ended) => status.night = Some((**ended).clone()),
         }
     }
 }

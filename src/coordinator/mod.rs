@@ -8,6 +8,7 @@ mod lab;
 mod leader;
 mod log;
 mod measuring;
+mod night;
 mod post;
 mod preparation;
 mod program;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{QueueSettings, StoreSettings};
+use crate::config::{QueueSettings, StoreSettings, WebhookSettings};
 use crate::error::{Kind, Result};
 use crate::health::Pulse;
 use crate::jobs::Jobs;
@@ -36,6 +37,7 @@ use crate::store::{self, Store};
 #[cfg(test)]
 pub use log::Done as Finished;
 pub use log::Memory;
+pub use night::{Lease, Night, Outcome, Place, tonight};
 pub use progress::{Observer, Progress};
 pub use results::export;
 pub use spec::{JobSpec, Program, now};
@@ -60,6 +62,8 @@ pub struct Coordinator {
     pub metrics: CoordinatorMetrics,
     /// Its sign of life.
     pub pulse: Pulse,
+    /// Who is told how nights end.
+    pub webhook: WebhookSettings,
 }
 
 impl Coordinator {
@@ -128,6 +132,7 @@ impl Coordinator {
                 let trained = program::train(job, &*source).await?;
                 results::write(job, trained).await
             }
+            Program::Night => night::run(job, &*source, &self.webhook).await,
             Program::Evaluate => {
                 let record = program::evaluate(job, &*source).await?;
                 results::write_evaluation(job, &record).await

@@ -8,11 +8,11 @@ use super::spec::{JobSpec, Program};
 use super::stage::Job;
 use super::training::{Shards, output};
 use crate::config::Balance;
-use crate::dataset::{Finding, Inspected, Photo, Plan, Split, plan, scan};
+use crate::dataset::{Finding, Inspected, Photo, Plan, ShardPlan, Split, plan, scan};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model;
 use crate::store::{Blob, Key};
-use crate::task::{TaskId, Work};
+use crate::task::{Success, TaskId, Work};
 
 /// Photos that one inspection task decodes.
 const CHUNK: usize = 128;
@@ -73,7 +73,27 @@ impl Prepared {
 /// Runs the stages.
 pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<Prepared> {
     let spec = &job.spec;
-    let photos = remembered(job, "plan/photos.json", || list(source, spec)).await?;
+    let training = spec.program == Program::Train;
+    let photos = remembered(job, "plan/photos.json", || list(source, spec, training)).await?;
+    let inspected = inspect(job, &photos).await?;
+    let s = &job.spec.settings;
+    let mut plan = match job.spec.program {
+        Program::Train => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
+        _ => {
+            let classes = job.spec.model.as_ref().map(|m| m.classes().to_vec()).unwrap_or_default();
+            plan::every_photo(inspected, &classes, &s.data)?
+        }
+    };
+    job.store.put_json(&job.key("plan/plan.json"), &plan).await?;
+    let made = pack(job, &plan.classes, &plan.shards).await?;
+    let lost: Vec<bool> = made.iter().map(Option::is_none).collect();
+    plan.leave_out(&lost, "the task that was to pack it failed (job.poison)");
+    let shards = made.iter().flatten().map(|m| output(m, "shard")).collect::<Result<_>>()?;
+    Ok(Prepared { plan, shards })
+}
+
+/// Has photos decoded once.
+pub(super) async fn inspect(job: &mut Job, photos: &[Photo]) -> Result<Vec<Inspected>> {
     let mut tasks = Vec::new();
     for (number, chunk) in photos.chunks(CHUNK).enumerate() {
         let blob = job.store.put_json(&job.key(format!("plan/photos-{number:05}.json")), &chunk).await?;
@@ -90,30 +110,22 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
             })),
         }
     }
-    let s = &job.spec.settings;
-    let mut plan = match job.spec.program {
-        Program::Train => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
-        Program::Evaluate | Program::Augment | Program::Attack | Program::Rehearse { .. } => {
-            let classes = job.spec.model.as_ref().map(|m| m.classes().to_vec()).unwrap_or_default();
-            plan::every_photo(inspected, &classes, &s.data)?
-        }
-    };
-    job.store.put_json(&job.key("plan/plan.json"), &plan).await?;
+    Ok(inspected)
+}
+
+/// Has shards packed; none stands for one that cannot be (`job.poison`).
+pub(super) async fn pack(job: &mut Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<Option<Success>>> {
     let mut tasks = Vec::new();
-    for shard in &plan.shards {
+    for shard in shards {
         let id = format!("shard-{}-{:05}", shard.split.name(), shard.index);
-        let blob = job.store.put_json(&job.key(format!("plan/{id}.json")), &(&plan.classes, shard)).await?;
+        let blob = job.store.put_json(&job.key(format!("plan/{id}.json")), &(classes, shard)).await?;
         tasks.push((TaskId(id), Work::Shard { plan: blob }));
     }
-    let made = job.parts("pack shards", tasks).await?;
-    let lost: Vec<bool> = made.iter().map(Option::is_none).collect();
-    plan.leave_out(&lost, "the task that was to pack it failed (job.poison)");
-    let shards = made.iter().flatten().map(|m| output(m, "shard")).collect::<Result<_>>()?;
-    Ok(Prepared { plan, shards })
+    job.parts("pack shards", tasks).await
 }
 
 /// Computes a value once per job: a later coordinator reads what the first one wrote.
-async fn remembered<T, F>(job: &Job, name: &str, compute: impl FnOnce() -> F) -> Result<T>
+pub(super) async fn remembered<T, F>(job: &Job, name: &str, compute: impl FnOnce() -> F) -> Result<T>
 where
     T: Serialize + DeserializeOwned + Sync,
     F: Future<Output = Result<T>>,
@@ -129,14 +141,16 @@ where
     }
 }
 
-async fn list(source: &dyn crate::store::Store, spec: &JobSpec) -> Result<Vec<Photo>> {
+/// The photos of a source; `training` asks for classes that can be trained on.
+pub(super) async fn list(source: &dyn crate::store::Store, spec: &JobSpec, training: bool) -> Result<Vec<Photo>> {
     let entries: Vec<_> = source.list(None).await?.try_collect().await?;
     let files = entries.into_iter().map(|e| (e.key.as_str().to_string(), e.size));
     let classless = !spec.settings.attack.label.is_empty();
     let mut photos = match spec.program {
-        Program::Train => return scan::scan(files),
+        _ if training => return scan::scan(files),
+        Program::Night => return scan::find(files),
         Program::Attack => scan::find_any(files, classless)?,
-        Program::Evaluate | Program::Augment | Program::Rehearse { .. } => scan::find(files)?,
+        _ => scan::find(files)?,
     };
     // The model's own spelling of its classes from here on.
     let classes = spec.model.as_ref().map(|m| m.classes()).unwrap_or_default();

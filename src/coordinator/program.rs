@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::config::{Settings, Start};
-use crate::dataset::Split;
+use crate::dataset::{Duplicate, Quarantined, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::{self, checks::Subject};
 use crate::lab::Plan;
@@ -18,11 +18,11 @@ use crate::task::{Success, TaskId, Work};
 use super::measuring::{self, Measured};
 use super::preparation::{self, Prepared};
 use super::stage::Job;
-use super::training::Phase;
+use super::training::{self, Phase, Shards};
 
 /// The names of the two models in a report.
 const BASELINE: &str = "baseline";
-const TRAINED: &str = "trained";
+pub(super) const TRAINED: &str = "trained";
 
 /// What a finished training job leaves behind.
 #[derive(Debug)]
@@ -46,25 +46,10 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
     let classes = prepared.plan.classes.clone();
     let spec = ModelSpec::new(&settings.model, classes.clone());
     job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
-    let initial = initial_checkpoint(job, classes.len()).await?;
+    let initial = initial_checkpoint(job, &classes).await?;
     let shards = prepared.for_training(settings.data.balance);
-    let phase = |name, rounds, rate, adversarial, origin: &Blob| Phase {
-        name,
-        rounds,
-        rate,
-        adversarial,
-        origin: origin.clone(),
-    };
-    let baseline = phase("baseline", settings.baseline.rounds, settings.baseline.rate, false, &initial)
-        .run(job, &shards, &initial)
-        .await?;
-    let start = match settings.train.start {
-        Start::Baseline => &baseline.checkpoint,
-        Start::Weights => &initial,
-    };
-    let trained = phase("train", settings.train.rounds, settings.train.rate, true, &baseline.checkpoint)
-        .run(job, &shards, start)
-        .await?;
+    let baseline = undefended(job, &shards, &initial).await?;
+    let trained = defended(job, &shards, &initial, &baseline).await?;
 
     let measured_split = prepared.measured()?;
     let measured_shards = prepared.of(measured_split);
@@ -88,23 +73,82 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
         events: [baseline.events, trained.events].concat(),
         static_set,
     };
-    let record = record(job, &prepared, measured_split, measured, &trained.checkpoint, training);
+    let record = record(job, Facts::new(&prepared, measured_split), measured, &trained.checkpoint, training);
     Ok(Trained { record, checkpoint: trained.checkpoint, model: spec, prepared, images })
+}
+
+/// The baseline.
+async fn undefended(job: &mut Job, shards: &Shards, initial: &Blob) -> Result<training::Trained> {
+    let (rounds, rate) = (job.spec.settings.baseline.rounds, job.spec.settings.baseline.rate);
+    let phase = Phase { name: "baseline", rounds, rate, adversarial: false, origin: initial.clone() };
+    phase.run(job, shards, initial).await
+}
+
+/// Adversarial training that follows it.
+async fn defended(
+    job: &mut Job,
+    shards: &Shards,
+    initial: &Blob,
+    baseline: &training::Trained,
+) -> Result<training::Trained> {
+    let (rounds, rate) = (job.spec.settings.train.rounds, job.spec.settings.train.rate);
+    let start = match job.spec.settings.train.start {
+        Start::Baseline => &baseline.checkpoint,
+        Start::Weights => initial,
+    };
+    let phase = Phase { name: "train", rounds, rate, adversarial: true, origin: baseline.checkpoint.clone() };
+    phase.run(job, shards, start).await
+}
+
+/// Both, as one.
+pub(super) async fn both_phases(job: &mut Job, shards: &Shards, initial: &Blob) -> Result<training::Trained> {
+    let baseline = undefended(job, shards, initial).await?;
+    let trained = defended(job, shards, initial, &baseline).await?;
+    Ok(training::Trained {
+        checkpoint: trained.checkpoint,
+        rounds: [baseline.rounds, trained.rounds].concat(),
+        events: [baseline.events, trained.events].concat(),
+    })
 }
 
 /// What only a job that trains has to tell.
 #[derive(Debug, Default)]
-struct Training {
-    rounds: Vec<RoundRecord>,
-    events: Vec<GuardEvent>,
-    static_set: Vec<(String, Count)>,
+pub(super) struct Training {
+    pub(super) rounds: Vec<RoundRecord>,
+    pub(super) events: Vec<GuardEvent>,
+    pub(super) static_set: Vec<(String, Count)>,
+}
+
+/// What a report says of the photos.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) classes: Vec<String>,
+    pub(super) counts: Vec<(String, Vec<u64>)>,
+    pub(super) measured: String,
+    pub(super) quarantined: Vec<Quarantined>,
+    pub(super) duplicates: Vec<Duplicate>,
+    pub(super) dataset_sha256: String,
+}
+
+impl Facts {
+    fn new(prepared: &Prepared, measured: Split) -> Self {
+        let plan = &prepared.plan;
+        let counts = plan.counts().into_iter();
+        Self {
+            classes: plan.classes.clone(),
+            counts: counts.map(|(s, c)| (s.name().to_string(), c.iter().map(|&n| n as u64).collect())).collect(),
+            measured: measured.name().into(),
+            quarantined: plan.quarantined.clone(),
+            duplicates: plan.duplicates.clone(),
+            dataset_sha256: plan.dataset_sha256(),
+        }
+    }
 }
 
 /// Everything for the report.
-fn record(
+pub(super) fn record(
     job: &Job,
-    prepared: &Prepared,
-    measured_split: Split,
+    data: Facts,
     measured: Vec<(String, Measured)>,
     checkpoint: &Blob,
     training: Training,
@@ -119,27 +163,26 @@ fn record(
         instruction_set: fact("instruction_set"),
         precision: fact("precision"),
         seed: settings.job.seed,
-        dataset_sha256: prepared.plan.dataset_sha256(),
+        dataset_sha256: data.dataset_sha256,
         weights_sha256: job.spec.weights.as_ref().map_or_else(|| "none".into(), |w| w.sha256.clone()),
         checkpoint_sha256: checkpoint.sha256.clone(),
         started: job.spec.created.clone(),
         finished: super::spec::now(),
     };
-    let mut checks = checks(&measured, &prepared.plan.classes, &settings);
+    let mut checks = checks(&measured, &data.classes, &settings);
     checks.extend(completeness(&job.left_out));
     let (mut examples, mut outcomes) = (Vec::new(), Vec::new());
     for (name, found) in measured {
         examples.extend(found.examples);
         outcomes.push((name, found.outcomes));
     }
-    let counts = prepared.plan.counts().into_iter();
     RunRecord {
         job: job.spec.id.to_string(),
-        classes: prepared.plan.classes.clone(),
-        counts: counts.map(|(s, c)| (s.name().to_string(), c.iter().map(|&n| n as u64).collect())).collect(),
-        measured: measured_split.name().into(),
-        quarantined: prepared.plan.quarantined.clone(),
-        duplicates: prepared.plan.duplicates.clone(),
+        classes: data.classes,
+        counts: data.counts,
+        measured: data.measured,
+        quarantined: data.quarantined,
+        duplicates: data.duplicates,
         left_out: job.left_out.clone(),
         rounds: training.rounds,
         events: training.events,
@@ -148,12 +191,13 @@ fn record(
         static_set: training.static_set,
         examples,
         provenance,
+        night: None,
         settings,
     }
 }
 
 /// What the figures say about themselves.
-fn checks(measured: &[(String, Measured)], classes: &[String], settings: &Settings) -> Vec<Check> {
+pub(super) fn checks(measured: &[(String, Measured)], classes: &[String], settings: &Settings) -> Vec<Check> {
     let subjects = measured.iter().map(|(name, found)| Subject {
         model: name,
         outcomes: &found.outcomes,
@@ -183,9 +227,16 @@ fn completeness(left_out: &[LeftOut]) -> Option<Check> {
     })
 }
 
-/// The weights that training starts from: those submitted with a new head, or fresh ones.
-async fn initial_checkpoint(job: &Job, classes: usize) -> Result<Blob> {
+/// The weights that training starts from: those submitted, with a new head unless they are a model for
+/// these `classes`; or fresh ones.
+pub(super) async fn initial_checkpoint(job: &Job, classes: &[String]) -> Result<Blob> {
     let (architecture, seed) = (job.spec.settings.model.architecture, job.spec.settings.job.seed);
+    if let (Some(model), Some(weights)) = (&job.spec.model, &job.spec.weights)
+        && model.classes() == classes
+    {
+        return Ok(weights.clone());
+    }
+    let classes = classes.len();
     let weights: Weights = match &job.spec.weights {
         Some(blob) => {
             let folded = model::checkpoint::read(&job.store.get_blob(blob).await?)?;
@@ -205,7 +256,7 @@ pub async fn evaluate(job: &mut Job, source: &dyn Store) -> Result<RunRecord> {
     let conditions = evaluate::conditions(&settings.evaluate)?;
     let found = measuring::measure(job, TRAINED, &checkpoint, &prepared.of(measured_split), &conditions).await?;
     let models = vec![(TRAINED.to_string(), found)];
-    Ok(record(job, &prepared, measured_split, models, &checkpoint, Training::default()))
+    Ok(record(job, Facts::new(&prepared, measured_split), models, &checkpoint, Training::default()))
 }
 
 /// Photos and a model to adversarial copies of all photos, shard by shard.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::night::Outcome;
 use crate::report::{GuardEvent, RoundRecord};
 use crate::store::Blob;
 use crate::task::{TaskId, WorkerId};
@@ -47,6 +48,8 @@ pub enum Progress {
     },
     /// The guard or early stopping did something.
     Guard(GuardEvent),
+    /// A night has ended.
+    Night(Box<Outcome>),
 }
 
 /// Called with everything that happens, in order; must return quickly.

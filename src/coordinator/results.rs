@@ -108,7 +108,7 @@ async fn write_pictures(
     Ok(written)
 }
 
-pub(super) async fn put(job: &Job, name: &str, bytes: Vec<u8>) -> Result<()> {
+pub(super) async fn put(job: &Job, name: &str, bytes: impl Into<bytes::Bytes>) -> Result<()> {
     let key = crate::store::Key::new(format!("{}/result/{name}", JobSpec::prefix(&job.spec.id).as_str()))?;
     job.store.put_bytes(&key, bytes).await.map(drop)
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::night::Night;
 use crate::config::Settings;
 use crate::model::Described;
 use crate::store::{Blob, Key};
@@ -25,8 +26,11 @@ pub struct JobSpec {
     pub photos: Option<String>,
     /// Folded weights to start from, with the head they came with, or a TorchScript file; none = fresh ones.
     pub weights: Option<Blob>,
-    /// The model those weights are, where it is measured or attacked and not trained.
+    /// The model those weights are, where it is measured, attacked or trained further with its own head.
     pub model: Option<Described>,
+    /// The night, where it is one.
+    #[serde(default)]
+    pub night: Option<Night>,
     /// When it was submitted: RFC 3339, UTC.
     pub created: String,
 }
@@ -43,6 +47,8 @@ pub enum Program {
     Augment,
     /// Attacks every photo with `weights`, as section `attack` of the settings says.
     Attack,
+    /// Retrains a model of the registry, has the gate judge the result, and promotes it or not.
+    Night,
     /// Has empty tasks done, to measure a cluster.
     Rehearse {
         /// How many.

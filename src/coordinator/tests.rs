@@ -43,6 +43,7 @@ impl World {
             policy: self.settings.queue.clone(),
             metrics: Default::default(),
             pulse: Default::default(),
+            webhook: self.settings.webhook.clone(),
         }
     }
 
@@ -56,6 +57,7 @@ impl World {
             photos: None,
             weights: None,
             model: None,
+            night: None,
             created: "2026-01-01T00:00:00Z".into(),
         }
     }

@@ -39,10 +39,19 @@ pub fn inspect(photo: Photo, bytes: &[u8], settings: &DataSettings) -> Inspected
             phash: perceptual_hash(&image),
             width: image.width(),
             height: image.height(),
+            brightness: brightness(&image),
         },
         Err(reason) => Finding::Unusable(reason),
     };
     Inspected { photo, finding }
+}
+
+/// Mean luma in thousandths.
+fn brightness(image: &RgbImage) -> u16 {
+    let luma = |p: &Rgb<u8>| 299 * u64::from(p[0]) + 587 * u64::from(p[1]) + 114 * u64::from(p[2]);
+    let sum: u64 = image.pixels().map(luma).sum();
+    let pixels = u64::from(image.width()) * u64::from(image.height());
+    u16::try_from(sum / (255 * pixels.max(1))).unwrap_or(1000)
 }
 
 /// What the header of a photo says.

@@ -3,11 +3,13 @@
 //! Nothing here knows the store, the queue or libtorch: bytes and pixels in, bytes and pixels out.
 
 pub mod decode;
+pub mod drift;
 pub mod duplicates;
 pub mod fetch;
 #[cfg(test)]
 mod fixtures;
 pub mod folder;
+pub mod grow;
 pub mod import;
 pub mod manifest;
 pub mod pack;
@@ -82,6 +84,9 @@ pub enum Finding {
         width: u32,
         /// Height in pixels, upright.
         height: u32,
+        /// Mean brightness (BT.601 luma) in thousandths of the range from black to white.
+        #[serde(default)]
+        brightness: u16,
     },
     /// It cannot, for this reason (one sentence for a person).
     Unusable(String),

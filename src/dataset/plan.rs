@@ -12,14 +12,14 @@ use crate::error::{Error, Result};
 use crate::seed::{Purpose, stream};
 
 /// A usable photo on its way through the plan.
-struct Candidate {
-    path: String,
-    class: usize,
-    split: Option<Split>,
-    sha256: String,
-    phash: u64,
+pub(super) struct Candidate {
+    pub(super) path: String,
+    pub(super) class: usize,
+    pub(super) split: Option<Split>,
+    pub(super) sha256: String,
+    pub(super) phash: u64,
     /// Its place in the drawing of lots: from the seed and its path alone.
-    rank: u64,
+    pub(super) rank: u64,
 }
 
 /// Decides about all photos; the same photos, settings and seed give the same plan in whatever
@@ -133,7 +133,7 @@ impl Plan {
     }
 }
 
-fn sift(photos: Vec<Inspected>, classes: &[String], seed: u64) -> (Vec<Candidate>, Vec<Quarantined>) {
+pub(super) fn sift(photos: Vec<Inspected>, classes: &[String], seed: u64) -> (Vec<Candidate>, Vec<Quarantined>) {
     let (mut usable, mut quarantined) = (Vec::new(), Vec::new());
     for Inspected { photo, finding } in photos {
         match finding {
@@ -143,7 +143,7 @@ fn sift(photos: Vec<Inspected>, classes: &[String], seed: u64) -> (Vec<Candidate
                 split: photo.split,
                 sha256,
                 phash,
-                rank: stream(seed, Purpose::Split, 0, &photo.path).next_u64(),
+                rank: rank(seed, &photo.path),
                 path: photo.path,
             }),
         }
@@ -151,6 +151,10 @@ fn sift(photos: Vec<Inspected>, classes: &[String], seed: u64) -> (Vec<Candidate
     usable.sort_by(|a, b| a.path.cmp(&b.path));
     quarantined.sort_by(|a, b| a.path.cmp(&b.path));
     (usable, quarantined)
+}
+
+pub(super) fn rank(seed: u64, path: &str) -> u64 {
+    stream(seed, Purpose::Split, 0, path).next_u64()
 }
 
 fn check_quarantine(quarantined: &[Quarantined], total: usize, settings: &DataSettings) -> Result<()> {
@@ -192,7 +196,7 @@ fn drop_straddling(photos: &mut Vec<Candidate>, dropped: &mut Vec<Duplicate>, bi
 }
 
 /// Drops all but the first of byte-identical photos that are not on a measured side.
-fn drop_identical(photos: &mut Vec<Candidate>, dropped: &mut Vec<Duplicate>) {
+pub(super) fn drop_identical(photos: &mut Vec<Candidate>, dropped: &mut Vec<Duplicate>) {
     let mut first: HashMap<String, String> = HashMap::new();
     photos.retain(|photo| {
         if matches!(photo.split, Some(Split::Val | Split::Test)) {
@@ -282,7 +286,7 @@ fn sides(
     Ok(assigned)
 }
 
-fn shards(photos: Vec<Candidate>, shard_images: usize, replicas: usize) -> Result<Vec<ShardPlan>> {
+pub(super) fn shards(photos: Vec<Candidate>, shard_images: usize, replicas: usize) -> Result<Vec<ShardPlan>> {
     let mut sides: BTreeMap<Split, Vec<Candidate>> = BTreeMap::new();
     for photo in photos {
         if let Some(split) = photo.split {
@@ -364,7 +368,8 @@ mod tests {
     fn inspected(path: &str, split: Option<Split>, content: u64, phash: u64) -> Inspected {
         let class = path.rsplit('/').nth(1).unwrap().to_owned();
         let photo = Photo { path: path.into(), class, split, size: 1 };
-        let finding = Finding::Usable { sha256: format!("{content:064x}"), phash, width: 9, height: 9 };
+        let finding =
+            Finding::Usable { sha256: format!("{content:064x}"), phash, width: 9, height: 9, brightness: 500 };
         Inspected { photo, finding }
     }
 

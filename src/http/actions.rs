@@ -138,6 +138,7 @@ fn spec(wish: &Wish, settings: &Settings) -> Result<(JobSpec, Option<Vec<u8>>)> 
         photos: None,
         weights: blob,
         model: None,
+        night: None,
         created: now(),
     };
     Ok((spec, weights))

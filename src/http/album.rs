@@ -197,7 +197,7 @@ async fn samples(store: &Arc<dyn Store>, pictures: &Pictures) -> Result<Vec<Raw>
 async fn classes(store: &Arc<dyn Store>, job: &JobId) -> Result<Vec<String>> {
     let spec = Jobs::new(store.clone()).spec(job).await?;
     if let Some(model) = spec.model {
-        return Ok(model.classes);
+        return Ok(model.classes().to_vec());
     }
     match store.get_json::<ModelSpec>(&JobSpec::prefix(job).join("model.json"), MODEL_LIMIT).await {
         Ok(model) => Ok(model.classes),

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use super::format;
 use super::json::Round;
 use super::results::Figure;
-use super::{GuardEvent, Report, RoundRecord};
+use super::{GuardEvent, Report, RoundRecord, Trend, TrendNight};
 use crate::error::{Context, Kind, Result};
 
 /// The user units of a chart. It is scaled to its column, 358 pixels on a phone, 520 on a desktop.
@@ -111,6 +111,51 @@ pub(super) fn training_curve(rounds: &[Round], events: &[GuardEvent], phase: &st
         "Accuracy per round of {what}: on training images and, on held images, clean, under FGSM and under PGD. The figures are in the table of rounds."
     );
     draw(&axes, &series, &marks, &alt)
+}
+
+/// Accuracy over the nights, of each retrained model and of the current one; `marks` are (place, number).
+pub(super) fn trend_curve(trend: &Trend, marks: &[(usize, String)], robust: bool) -> Result<String> {
+    let place = |i: usize| i as f64 + 1.0;
+    let nights = || trend.nights.iter().enumerate();
+    let retrained: Vec<(usize, &Figure)> =
+        nights().filter_map(|(i, n)| Some((i, if robust { n.robust.as_ref() } else { n.clean.as_ref() }?))).collect();
+    let current = |n: &TrendNight| if robust { n.current_robust } else { n.current_clean };
+    let series = [
+        Series {
+            points: retrained.iter().map(|(i, f)| (place(*i), f.accuracy)).collect(),
+            band: retrained.iter().map(|(i, f)| (place(*i), f.low, f.high)).collect(),
+            colour: TRAINING,
+            marker: Marker::Dashes,
+        },
+        Series {
+            points: nights().filter_map(|(i, n)| Some((place(i), current(n)?))).collect(),
+            band: Vec::new(),
+            colour: TRAINED,
+            marker: Marker::Circle,
+        },
+    ];
+    let end = place(trend.nights.len().saturating_sub(1)).max(2.0);
+    let label = |x: &f64| -> String {
+        let place = if x.fract() == 0.0 { (*x as usize).checked_sub(1) } else { None };
+        // Dates without their year, other names as they are.
+        match place.and_then(|i| trend.nights.get(i)) {
+            Some(night) if is_date(&night.name) => night.name[5..].to_string(),
+            Some(night) => night.name.chars().take(8).collect(),
+            None => String::new(),
+        }
+    };
+    let axes = Axes { x: 1.0..end, x_title: "night", x_label: &label, x_labels: (end as usize).min(6) };
+    let marks: Vec<(f64, String)> = marks.iter().map(|(i, number)| (place(*i), number.clone())).collect();
+    let what = if robust { "Robust" } else { "Clean" };
+    let alt = format!(
+        "{what} accuracy over the nights, of each retrained model and of the current one. The figures are in the table of nights."
+    );
+    draw(&axes, &series, &marks, &alt)
+}
+
+fn is_date(name: &str) -> bool {
+    name.len() == 10
+        && name.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() })
 }
 
 /// The baseline is not attacked after each round.

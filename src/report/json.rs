@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::headline::Headline;
 use super::results::{self, Confusion, Figure, Measured, StaticFigure, WorstCase};
 use super::verdict::Verdict;
-use super::{Check, Example, GuardEvent, LeftOut, Provenance, RoundRecord, RunRecord};
+use super::{Check, Example, GuardEvent, LeftOut, NightRecord, Provenance, RoundRecord, RunRecord};
 use crate::config::Settings;
 use crate::dataset::{Duplicate, Quarantined};
 use crate::error::{Context, Error, Kind, Result};
@@ -56,6 +56,9 @@ pub struct Report {
     pub left_out: Vec<LeftOut>,
     /// What the pictures on the page show.
     pub examples: Vec<ExampleEntry>,
+    /// What a night has to tell besides; absent elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub night: Option<NightRecord>,
     /// Versions and circumstances.
     pub provenance: Provenance,
     /// All settings of the job, without passwords.
@@ -189,6 +192,7 @@ impl Report {
             quarantine: listed(&record.quarantined),
             left_out: record.left_out.clone(),
             examples,
+            night: record.night.clone(),
             provenance: record.provenance.clone(),
             settings: without_passwords(&record.settings),
         })
@@ -311,5 +315,6 @@ fn without_passwords(settings: &Settings) -> Settings {
     settings.queue.url = hide(&settings.queue.url);
     settings.store.url = hide(&settings.store.url);
     settings.store.endpoint = hide(&settings.store.endpoint);
+    settings.webhook.url = crate::webhook::masked(&settings.webhook.url);
     settings
 }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
+use crate::dataset::drift::Drift;
 use crate::dataset::{Duplicate, Quarantined};
+use crate::gate::Decision;
 use crate::outcome::{Count, Outcomes};
 
 /// One round of the baseline or of adversarial training.
@@ -161,4 +163,29 @@ pub struct RunRecord {
     pub checks: Vec<Check>,
     /// See [`Provenance`].
     pub provenance: Provenance,
+    /// What a night has to tell besides.
+    pub night: Option<NightRecord>,
+}
+
+/// A night in which a model was retrained: its photos, and what the gate says of the result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NightRecord {
+    /// The model.
+    pub model: String,
+    /// The version that was made.
+    pub version: String,
+    /// The version that training went on from, if it was one.
+    pub parent: Option<String>,
+    /// Photos known before.
+    pub known: u64,
+    /// Photos that came.
+    pub new: u64,
+    /// Photos that went.
+    pub removed: Vec<String>,
+    /// Photos of the frozen test set that are gone from the source; it keeps its copies.
+    pub missing: u64,
+    /// How the photos that came differ from those before.
+    pub drift: Drift,
+    /// What the gate says.
+    pub gate: Decision,
 }

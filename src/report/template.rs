@@ -1,4 +1,4 @@
-//! The templates and the filters they use. What `page.html` prints is escaped as HTML; what `card.md`
+//! The templates and the filters they use. What an HTML page prints is escaped as HTML; what `card.md`
 //! prints must pass through `markdown` or `quoted`.
 
 use minijinja::syntax::SyntaxConfig;
@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, UndefinedBehavior, Value};
 use super::format;
 use crate::error::{Context, Kind, Result};
 
-/// Fills the template `name`, `page.html` or `card.md`.
+/// Fills the template `name`: `page.html`, `history.html` or `card.md`.
 pub(super) fn render(name: &str, values: Value) -> Result<String> {
     environment()
         .and_then(|env| env.get_template(name)?.render(values))
@@ -27,6 +27,7 @@ fn environment() -> std::result::Result<Environment<'static>, Error> {
     env.add_filter("quoted", |text: String| quoted(&text));
     env.add_filter("markdown", |text: String| markdown(&text));
     env.add_template("page.html", include_str!("page.html"))?;
+    env.add_template("history.html", include_str!("history.html"))?;
     env.add_template("card.md", include_str!("card.md"))?;
     Ok(env)
 }

@@ -40,6 +40,20 @@ async fn replaces_and_deletes(store: Arc<dyn Store>) {
     assert_eq!(store.get(&key("x")).await.err().unwrap().kind(), Kind::NotFound);
 }
 
+async fn creates_once(store: Arc<dyn Store>) {
+    let bodies: Vec<String> = (0..8).map(|i| format!("writer {i}")).collect();
+    let name = key("a/only");
+    let writers = bodies.iter().map(|body| store.create(&name, body.clone().into()));
+    let created: Vec<bool> = futures_util::future::try_join_all(writers).await.unwrap();
+    assert_eq!(created.iter().filter(|c| **c).count(), 1, "{created:?}");
+    let winner = created.iter().position(|c| *c).unwrap();
+    assert_eq!(store.get_bytes(&name, 100).await.unwrap(), bodies[winner]);
+    store.delete(&name).await.unwrap();
+    assert!(store.create(&name, "again".into()).await.unwrap());
+    store.put_bytes(&name, "put").await.unwrap();
+    assert!(!store.create(&name, "later".into()).await.unwrap());
+}
+
 async fn lists_in_order_below_a_prefix_only(store: Arc<dyn Store>) {
     for name in ["job/2", "job/10", "job/a/b", "jobs/1", "other"] {
         store.put_bytes(&key(name), "x").await.unwrap();
@@ -100,6 +114,7 @@ macro_rules! cases {
         $then!(
             returns_what_was_put,
             replaces_and_deletes,
+            creates_once,
             lists_in_order_below_a_prefix_only,
             takes_the_names_of_photos,
             leaves_nothing_of_a_broken_write,

@@ -1,11 +1,12 @@
 //! A store in a local folder: a key is a path below it.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{self, Poll};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
@@ -60,6 +61,21 @@ impl Store for LocalStore {
         partial.persist(&path).map_err(|e| e.error).context(Kind::Storage, refused)?;
         let (sha256, size) = body.finish();
         Ok(Blob { key: key.clone(), sha256, size })
+    }
+
+    async fn create(&self, key: &Key, body: Bytes) -> Result<bool> {
+        let refused = || format!("{key} cannot be written below {}", self.root.display());
+        let path = self.path(key);
+        let parent = path.parent().unwrap_or(&self.root);
+        tokio::fs::create_dir_all(parent).await.context(Kind::Storage, refused)?;
+        let mut partial = tempfile::NamedTempFile::new_in(self.root.join(PARTIAL)).context(Kind::Storage, refused)?;
+        partial.write_all(&body).context(Kind::Storage, refused)?;
+        partial.as_file().sync_data().context(Kind::Storage, refused)?;
+        match partial.persist_noclobber(&path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e.error).context(Kind::Storage, refused),
+        }
     }
 
     async fn get(&self, key: &Key) -> Result<Reader> {

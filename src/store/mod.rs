@@ -61,6 +61,11 @@ pub trait Store: Send + Sync + Debug {
     /// when this fails or is dropped half-way, nothing lies under the key that did not before.
     async fn put(&self, key: &Key, body: Reader) -> Result<Blob>;
 
+    /// Writes an object where there is none yet; false when there is one, which is left as it is. Of several
+    /// writers at once exactly one succeeds. On S3 servers that ignore `If-None-Match` the last one does, and
+    /// all of them believe so: say something unique in the body and read it back where that matters.
+    async fn create(&self, key: &Key, body: Bytes) -> Result<bool>;
+
     /// Opens an object for reading. [`Kind::NotFound`] when there is none.
     async fn get(&self, key: &Key) -> Result<Reader>;
 

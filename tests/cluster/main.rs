@@ -5,6 +5,7 @@
 mod chaos;
 mod commands;
 mod faults;
+mod nightly;
 mod scene;
 #[path = "../servers/mod.rs"]
 mod servers;

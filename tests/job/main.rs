@@ -5,6 +5,7 @@
 mod determinism;
 mod faults;
 mod guard;
+mod nightly;
 mod outputs;
 mod refusals;
 mod scene;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hardy::report::{Report, page};
+use hardy::report::{Report, history_page, page};
 
 use super::demo;
 
@@ -87,6 +87,23 @@ fn the_page_fits_a_phone_and_a_desktop() {
         assert_eq!((&found["images"], &found["broken"], &found["unnamed"]), (&36.into(), &0.into(), &0.into()));
         assert_eq!((&found["charts"], &found["small"]), (&4.into(), &0.into()), "text in a chart is too small to read");
         assert_eq!(found["headless"], 0, "a table without headers");
+    }
+}
+
+#[test]
+fn a_night_and_the_history_fit_a_phone_and_a_desktop() {
+    let mut record = demo::record();
+    record.night = Some(demo::night());
+    let night = page(&Report::new(&record).unwrap(), &record.examples).unwrap();
+    let history = history_page(&demo::trend()).unwrap();
+    for (name, html, charts) in [("night.html", night, 4), ("history.html", history, 2)] {
+        fs::write(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name), &html).unwrap();
+        for width in [390, 1280] {
+            let found = probe(&html, width);
+            assert_eq!((&found["width"], &found["scroll"]), (&width.into(), &width.into()), "{name}");
+            assert_eq!((&found["charts"], &found["small"]), (&charts.into(), &0.into()), "{name}");
+            assert_eq!((&found["broken"], &found["headless"]), (&0.into(), &0.into()), "{name}");
+        }
     }
 }
 

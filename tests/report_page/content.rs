@@ -58,6 +58,22 @@ fn every_headline_figure_is_on_the_page_in_the_card_and_on_the_terminal() {
 }
 
 #[test]
+fn a_night_shows_the_gate_with_every_rule_and_the_photos_that_came() {
+    let mut record = demo::record();
+    assert!(!html(&record).contains("Rules of the gate"));
+    record.night = Some(demo::night());
+    let page = html(&record);
+    let night = demo::night();
+    for rule in &night.gate.rules {
+        assert!(page.contains(&rule.name) && page.contains(&rule.figure.replace('\'', "&#x27;")), "{rule:?}");
+    }
+    assert!(page.contains("3390 were known, 52 came, 1 went; 2 of the frozen test set are gone"));
+    assert!(page.contains("roses/12 &lt;b&gt;.jpg"));
+    let robust = night.gate.robust.unwrap();
+    assert!(page.contains(&format!(">{}<", robust.lost)), "{robust:?}");
+}
+
+#[test]
 fn the_terminal_table_is_aligned() {
     let text = headline(&Report::new(&demo::record()).unwrap());
     let rows: Vec<&str> = text.lines().skip(2).take(5).collect();

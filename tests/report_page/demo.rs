@@ -1,9 +1,11 @@
 //! A made-up run: realistic figures, drawn pictures.
 
 use hardy::config::{Epsilon, Settings};
+use hardy::dataset::drift::{Drift, Photos};
 use hardy::dataset::{Duplicate, Quarantined};
+use hardy::gate::{Subject, judge};
 use hardy::outcome::{Count, ImageOutcome, Outcomes};
-use hardy::report::{Check, Example, GuardEvent, Provenance, RoundRecord, RunRecord};
+use hardy::report::{Check, Example, GuardEvent, NightRecord, Provenance, RoundRecord, RunRecord, Trend, TrendNight};
 use hardy::seed::{Purpose, stream};
 use hardy::task::Condition;
 use image::codecs::png::PngEncoder;
@@ -76,7 +78,70 @@ pub fn record() -> RunRecord {
             started: "2026-03-02T08:14:07Z".into(),
             finished: "2026-03-02T09:06:41Z".into(),
         },
+        night: None,
     }
+}
+
+/// A night that fell back behind the trained model of the record, judged by the shipped rules.
+pub fn night() -> NightRecord {
+    let classes: Vec<String> = CLASSES.map(String::from).into();
+    let (before, after) = (outcomes(true), outcomes(false));
+    let test_sha256 = "4b".repeat(32);
+    let subject =
+        |version, outcomes| Subject { version, classes: &classes, test_sha256: &test_sha256, outcomes, checks: &[] };
+    let (current, candidate) = (subject("2026-03-01", &before), subject("2026-03-02", &after));
+    let photos = |scale: u64| Photos {
+        counts: vec![4 * scale, 6 * scale, 4 * scale, 5 * scale, 6 * scale],
+        brightness: 0.43,
+        spread: 0.11,
+    };
+    NightRecord {
+        model: "flowers".into(),
+        version: "2026-03-02".into(),
+        parent: Some("2026-03-01".into()),
+        known: 3390,
+        new: 52,
+        removed: vec!["roses/12 <b>.jpg".into()],
+        missing: 2,
+        drift: Drift::new(&classes, photos(100), Photos { counts: vec![0, 50, 0, 0, 0], ..photos(1) }),
+        gate: judge(&candidate, Some(&current), None, &settings().gate),
+    }
+}
+
+/// Two weeks of nights: most promoted, one rejected, one failed, one without photos.
+pub fn trend() -> Trend {
+    let figure = |share: f64| Some(Count { correct: (share * 550.0).round() as u64, n: 550 }.into());
+    let mut nights: Vec<TrendNight> = Vec::new();
+    let (mut current, mut best) = (String::new(), 0.0);
+    for i in 0..14 {
+        let what = ["promoted", "rejected", "failed", "skipped"][match i {
+            8 => 1,
+            11 => 2,
+            5 => 3,
+            _ => 0,
+        }];
+        let measured = ["promoted", "rejected"].contains(&what);
+        let clean = if what == "rejected" { 0.41 } else { 0.86 + 0.004 * f64::from(i) };
+        let name = format!("2026-03-{:02}", i + 1);
+        if what == "promoted" {
+            (current, best) = (name.clone(), clean);
+        }
+        nights.push(TrendNight {
+            at: format!("{name}T02:00:00Z"),
+            name,
+            what: what.into(),
+            by_hand: false,
+            forced: false,
+            reason: "no worse than the version before: no significant difference".into(),
+            clean: if measured { figure(clean) } else { None },
+            robust: if measured { figure(clean - 0.25) } else { None },
+            current: Some(current.clone()),
+            current_clean: Some(best),
+            current_robust: Some(best - 0.25),
+            gate: None,
+        });
+    }
+    Trend { model: "flowers".into(), epsilon: 4.0 / 255.0, current: Some(current), nights }
 }
 
 fn checks() -> Vec<Check> {

@@ -25,6 +25,26 @@ fn a_report_has_the_form_the_schema_promises() {
 }
 
 #[test]
+fn a_night_has_the_form_the_schema_promises_and_is_absent_elsewhere() {
+    let mut record = demo::record();
+    assert!(written(&record).get("night").is_none());
+    record.night = Some(demo::night());
+    let report = written(&record);
+    assert_eq!(problems(&report), [] as [String; 0]);
+    assert_eq!(report["night"]["gate"]["passed"], json!(false));
+    for path in ["gate/rules", "gate/clean", "gate/test_sha256", "drift/new", "removed"] {
+        let mut report = report.clone();
+        *report.pointer_mut(&format!("/night/{path}")).unwrap() = json!(7);
+        assert!(!problems(&report).is_empty(), "{path}");
+    }
+    // The first night has nothing to be compared with.
+    let gate = &mut record.night.as_mut().unwrap().gate;
+    (gate.against, gate.clean.before, gate.clean.points, gate.clean.p_value, gate.robust) =
+        (None, None, None, None, None);
+    assert_eq!(problems(&written(&record)), [] as [String; 0]);
+}
+
+#[test]
 fn the_schema_refuses_what_is_not_a_report() {
     let report = written(&demo::record());
     let broken = [

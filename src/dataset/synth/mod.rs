@@ -4,6 +4,7 @@
 //! Each picture has its own ground, light, pose, colours and things in the way. Colours are no help
 //! on their own: roses and tulips share theirs, yellow heads come from four of the classes.
 
+mod arrivals;
 mod canvas;
 mod flower;
 mod scene;
@@ -14,6 +15,7 @@ use std::f32::consts::TAU;
 use image::RgbImage;
 
 use crate::seed::Stream;
+pub use arrivals::Arrivals;
 use canvas::{Canvas, between, chance, count};
 use flower::Pose;
 pub use write::{Request, write};

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use super::{Blob, Entry, Key, Reader, Store};
@@ -97,6 +98,10 @@ impl fmt::Debug for S3Store {
 impl Store for S3Store {
     async fn put(&self, key: &Key, body: Reader) -> Result<Blob> {
         upload::put(self, key, body).await
+    }
+
+    async fn create(&self, key: &Key, body: Bytes) -> Result<bool> {
+        upload::create(self, key, body).await
     }
 
     async fn get(&self, key: &Key) -> Result<Reader> {

@@ -63,15 +63,17 @@ impl S3Store {
         }
     }
 
-    /// Hardy's correctness does not hang on it; some servers ignore the condition.
+    /// Jobs do not need it; without it, of two promotions of a model in the same instant the later one wins.
     async fn conditional(&self, key: &Key) -> Result<String> {
         let Inner { client, location, .. } = &*self.inner;
         let request = client.put_object().bucket(&location.bucket).key(location.name(key)).if_none_match("*");
         let answer = self.once(request.body(ByteStream::from_static(b"second")).send()).await;
         match answer {
-            Ok(Ok(_)) => Ok("not supported, and not needed".into()),
+            Ok(Ok(_)) => Ok("not supported: of two promotions at once the later one wins".into()),
             Ok(Err(e)) if e.raw_response().is_some_and(|r| r.status().as_u16() == 412) => Ok("supported".into()),
-            Ok(Err(e)) => Ok(format!("not supported ({}), and not needed", Failure::of(&e).text())),
+            Ok(Err(e)) => {
+                Ok(format!("not supported ({}): of two promotions at once the later one wins", Failure::of(&e).text()))
+            }
             Err(e) => Err(self.error("a conditional write failed".into(), &e)),
         }
     }

@@ -15,7 +15,7 @@ use super::retry::{Limits, insist};
 use super::{Inner, S3Store};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::local::Hashing;
-use crate::store::{Blob, Key, Reader};
+use crate::store::{Blob, Key, Reader, Store};
 
 /// The size of a part, and of the largest body that is sent whole.
 pub(super) const PART: usize = 8 << 20;
@@ -52,6 +52,34 @@ async fn put_whole(store: &S3Store, key: &Key, bytes: Bytes) -> Result<(), Failu
         client.put_object().bucket(&location.bucket).key(location.name(key)).body(body).send()
     };
     insist("writing an object", limits, request).await.map(drop)
+}
+
+/// Writes an object unless there is one.
+pub(super) async fn create(store: &S3Store, key: &Key, bytes: Bytes) -> Result<bool> {
+    let Inner { client, location, patience, .. } = &*store.inner;
+    let limits = Limits::sending(*patience, bytes.len());
+    let request = || {
+        let request = client.put_object().bucket(&location.bucket).key(location.name(key)).if_none_match("*");
+        request.body(ByteStream::from(bytes.clone())).send()
+    };
+    let there = async || match <dyn Store>::get_bytes(store, key, bytes.len() as u64).await {
+        Ok(found) => Ok(Some(found == bytes)),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) if e.kind() == Kind::Data => Ok(Some(false)),
+        Err(e) => Err(e),
+    };
+    match insist("creating an object", limits, request).await {
+        Ok(_) => Ok(true),
+        // The answer to an earlier attempt may have been lost after it had succeeded.
+        Err(e) if e.code == "PreconditionFailed" && e.tries > 1 => Ok(there().await? == Some(true)),
+        Err(e) if e.code == "PreconditionFailed" => Ok(false),
+        // A server that does not know the condition: looking first is the best that can be done.
+        Err(e) if e.code == "NotImplemented" => match there().await? {
+            Some(_) => Ok(false),
+            None => put_whole(store, key, bytes.clone()).await.map(|()| true).map_err(|e| refused(store, key, &e)),
+        },
+        Err(e) => Err(refused(store, key, &e)),
+    }
 }
 
 /// Reads `size` bytes, or fewer where the body ends.

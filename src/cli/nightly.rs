@@ -1,0 +1,142 @@
+//! `hardy nightly`: a night of a model in this process, and two weeks of them as a rehearsal.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::jobs::print_json;
+use super::run::{lock, source};
+use super::terminal::{Audience, observer};
+use super::{SettingsArgs, cluster, simulate, weights};
+use crate::coordinator::{JobSpec, Night, Outcome, Place, export, tonight};
+use crate::embedded::Home;
+use crate::error::{Context, Error, Kind, Result};
+use crate::store::{self, Store};
+use crate::task::VersionId;
+
+/// Outcomes are refused above this size.
+const LIMIT: u64 = 1 << 20;
+
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct NightlyArgs {
+    #[command(subcommand)]
+    command: NightlyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum NightlyCommand {
+    /// Retrain a model on the photos that are there now, judge the result, and promote it or not.
+    #[command(after_help = "\
+Examples:
+  hardy nightly run --config configs/nightly.toml --data photos --store models
+  HARDY_STORE__URL=s3://bucket/hardy hardy nightly run --config configs/nightly.toml --data s3://bucket/photos
+
+The model's name is job.name. The same command goes on where an interrupted night stopped, and tells how a
+night ended that is over. Exit code 0: promoted, or nothing to do; 8: rejected by the gate; others: failed.
+On a cluster: hardy submit --night.")]
+    Run(RunArgs),
+    /// Play two weeks on synthetic flowers: photos come, labels are shuffled, a night is killed.
+    #[command(after_help = "\
+Example:
+  hardy nightly simulate --nights 14 --out two-weeks
+
+Exit code 7 when a night went otherwise than it must: the poisoned one promoted, say.")]
+    Simulate(simulate::SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The photos: a folder of class folders, a tar of one, a list, or s3://bucket/prefix.
+    #[arg(long, value_name = "PHOTOS")]
+    data: String,
+    /// The store with the registry, instead of store.url: a folder or s3://bucket/prefix.
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+    /// The night's name, that of the version it makes. Default: today's date (UTC).
+    #[arg(long)]
+    night: Option<VersionId>,
+    /// Also put report and model into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Threads of work; the result does not depend on it. Default: one per core.
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+}
+
+pub(super) fn run(args: NightlyArgs, json: bool, quiet: bool) -> Result<()> {
+    match args.command {
+        NightlyCommand::Run(args) => night(args, json, quiet),
+        NightlyCommand::Simulate(args) => simulate::run(args, json, quiet),
+    }
+}
+
+fn night(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
+    let mut settings = args.settings.resolve()?.settings;
+    if let Some(url) = args.store {
+        settings.store.url = url;
+    }
+    let url = settings.store.url.clone();
+    if url.is_empty() {
+        return Err(Error::usage("store.url is empty: a night needs a store for its models; give --store FOLDER"));
+    }
+    let night = args.night.unwrap_or_else(tonight);
+    let scratch = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
+    let local = (!url.contains("://")).then(|| PathBuf::from(&url));
+    if let Some(folder) = &local {
+        std::fs::create_dir_all(folder)
+            .context(Kind::Storage, || format!("the store {} cannot be written", folder.display()))?;
+    }
+    let _lock = local.as_ref().map(|folder| lock(folder, folder)).transpose()?;
+    let photos = match args.data.contains("://") {
+        true => args.data.clone(),
+        false => source(args.data.as_ref(), scratch.path())?,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = match args.workers.unwrap_or(settings.worker.count) {
+        0 => cores,
+        count => count,
+    };
+    let audience = match (quiet, json) {
+        (true, _) => Audience::Nobody,
+        (_, true) => Audience::Program,
+        _ => Audience::Person,
+    };
+    let ended = cluster::block_on(async {
+        let store = store::create(&url, &settings.store).await?;
+        let place = Place { source: photos, digest: None };
+        let spec = Night::submission(&store, &settings, &night, place, || weights::starting(&settings)).await?;
+        let id = spec.id.clone();
+        let ended = match over(&store, &spec).await? {
+            Some(ended) => ended,
+            None => {
+                let cache = local.as_deref().unwrap_or(scratch.path());
+                Home::over(store.clone(), cache, workers, &settings)?.run(spec.clone(), observer(audience)).await?;
+                let missing = || Error::internal("the night left no outcome");
+                over(&store, &spec).await?.ok_or_else(missing)?
+            }
+        };
+        if let Some(out) = &args.out {
+            export(&*store, &id, out).await?;
+        }
+        Ok(ended)
+    })?;
+    match json {
+        true => print_json(&ended)?,
+        false => println!("{}", ended.line()),
+    }
+    ended.verdict()
+}
+
+/// How the night ended, if it has.
+async fn over(store: &Arc<dyn Store>, spec: &JobSpec) -> Result<Option<Outcome>> {
+    let key = JobSpec::prefix(&spec.id).join("result/night.json");
+    match store.get_json(&key, LIMIT).await {
+        Ok(ended) => Ok(Some(ended)),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,230 @@
+//! The photos of a night: only new ones are decoded and packed, and the test set stays as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{Changes, Frozen, Ledger, Page, Stored};
+use crate::config::Balance;
+use crate::coordinator::preparation::{inspect, list, pack, remembered};
+use crate::coordinator::stage::Job;
+use crate::coordinator::training::{Shards, output};
+use crate::dataset::drift::{self, Drift};
+use crate::dataset::grow::{self, Fate, Known, Packed, Photos, Terms};
+use crate::dataset::{Duplicate, Finding, Inspected, Plan, Quarantined, ShardPlan, Split, plan};
+use crate::error::{Error, Kind, Result};
+use crate::registry::Registry;
+use crate::store::{Key, Store};
+use crate::task::VersionId;
+
+/// What is remembered of a night's photos.
+const LIMIT: u64 = 1 << 30;
+
+/// The data set of a night.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Data {
+    /// Class names, sorted.
+    pub classes: Vec<String>,
+    /// What is measured.
+    pub frozen: Frozen,
+    /// What is trained on.
+    train: Vec<Stored>,
+    /// What is held.
+    held: Vec<Stored>,
+    /// Photos trained on and held, per class.
+    counts: [Vec<u64>; 2],
+    /// See [`Ledger::dataset_sha256`].
+    pub dataset_sha256: String,
+    /// Photos known before this night.
+    pub known: u64,
+    /// Photos that came.
+    pub new: u64,
+    /// Photos that went.
+    pub removed: Vec<String>,
+    /// Photos of the frozen test set that are gone from the source.
+    pub missing: u64,
+    /// New photos set aside.
+    pub quarantined: Vec<Quarantined>,
+    /// New photos dropped.
+    pub duplicates: Vec<Duplicate>,
+    /// How the new ones differ.
+    pub drift: Drift,
+}
+
+impl Data {
+    /// What training needs.
+    pub fn for_training(&self, balance: Balance) -> Shards {
+        let blobs = |shards: &[Stored]| shards.iter().map(|s| s.blob.clone()).collect();
+        let counts = &self.counts[0];
+        let total: u64 = counts.iter().sum();
+        let mean = total as f64 / counts.len().max(1) as f64;
+        Shards {
+            train: blobs(&self.train),
+            train_images: total,
+            held: blobs(&self.held),
+            repeats: match balance {
+                Balance::None => Vec::new(),
+                Balance::Classes => counts.iter().map(|&n| mean / n.max(1) as f64).collect(),
+            },
+        }
+    }
+
+    /// Photos per side and class.
+    pub fn counts(&self) -> Vec<(String, Vec<u64>)> {
+        let frozen = (self.frozen.split.name().to_string(), self.frozen.counts(self.classes.len()));
+        let [train, held] = self.counts.clone();
+        vec![(Split::Train.name().into(), train), (Split::Held.name().into(), held), frozen]
+    }
+}
+
+/// Finds what is new, decodes and packs it, and writes it down. A night that goes on reads what it found.
+pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, night: &VersionId) -> Result<Data> {
+    let key = job.key("plan/night.json");
+    match job.store.get_json(&key, LIMIT).await {
+        Err(e) if e.kind() == Kind::NotFound => {}
+        known => return known,
+    }
+    let store = job.store.clone();
+    let mut ledger = Ledger::before(&*store, registry, &job.spec.id).await?;
+    let first = ledger.is_empty();
+    let spec = &job.spec;
+    let photos = remembered(job, "plan/photos.json", || list(source, spec, first)).await?;
+    let changes = ledger.changes(photos);
+    let inspected = inspect(job, &changes.new).await?;
+    let before = ledger.summary();
+    let known = ledger.photos.len() as u64;
+    let found = match first {
+        true => start(job, inspected)?,
+        false => add(job, inspected, &ledger, &changes)?,
+    };
+    let shards = store_shards(job, registry, night, &found).await?;
+    let mut page = Page::new(&job.spec.id, night, found.classes.clone());
+    if let Some(split) = found.freeze {
+        let (frozen, kept) = shards.into_iter().partition(|s| s.split == split);
+        page.frozen = Some(Frozen::new(&found.classes, split, frozen));
+        page.shards = kept;
+    } else {
+        page.shards = shards;
+    }
+    (page.fates, page.removed, page.dropped) = (found.fates, changes.removed.clone(), changes.dropped);
+    let came = page.fates.values().filter_map(grow::packed).filter(|p| matches!(p.split, Split::Train | Split::Held));
+    let came = drift::Photos::of(came.map(|p| (p.label, p.brightness)), found.classes.len());
+    ledger.append(&*store, registry, page).await?;
+    let side = |split| ledger.shards.iter().filter(|s| s.split == split).cloned().collect::<Vec<_>>();
+    let data = Data {
+        frozen: ledger.frozen.clone().ok_or_else(|| Error::internal("there is no frozen test set"))?,
+        train: side(Split::Train),
+        held: side(Split::Held),
+        counts: [ledger.counts(Split::Train), ledger.counts(Split::Held)],
+        dataset_sha256: ledger.dataset_sha256(),
+        known,
+        new: changes.new.len() as u64,
+        removed: changes.removed,
+        missing: changes.missing as u64,
+        quarantined: found.quarantined,
+        duplicates: found.duplicates,
+        drift: Drift::new(&found.classes, before, came),
+        classes: found.classes,
+    };
+    if data.train.is_empty() || data.held.is_empty() {
+        let empty = if data.train.is_empty() { "train on" } else { "hold back" };
+        return Err(Error::data(format!("no photos are left to {empty}: {} were removed", data.removed.len())));
+    }
+    job.store.put_json(&key, &data).await?;
+    Ok(data)
+}
+
+/// What is to be packed, and what became of each new photo.
+struct Found {
+    classes: Vec<String>,
+    shards: Vec<ShardPlan>,
+    fates: Photos,
+    quarantined: Vec<Quarantined>,
+    duplicates: Vec<Duplicate>,
+    /// The side that is the test set from now on.
+    freeze: Option<Split>,
+}
+
+/// The first night: everything is new.
+fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
+    let s = &job.spec.settings;
+    let seen: BTreeMap<String, Inspected> = inspected.iter().map(|i| (i.photo.path.clone(), i.clone())).collect();
+    let Plan { classes, shards, quarantined, duplicates } =
+        plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?;
+    let sides: BTreeSet<Split> = shards.iter().map(|s| s.split).collect();
+    let freeze = [Split::Test, Split::Val].into_iter().find(|s| sides.contains(s)).ok_or_else(|| {
+        Error::data("there is no test or val side to freeze; set data.test_fraction or data.val_fraction")
+    })?;
+    let mut fates = Photos::new();
+    let mut fate = |path: &str, fate: Fate| {
+        let size = seen.get(path).map_or(0, |i| i.photo.size);
+        fates.insert(path.to_string(), Known { size, fate });
+    };
+    for shard in &shards {
+        for sample in &shard.samples {
+            let (phash, brightness) = match seen.get(&sample.path).map(|i| &i.finding) {
+                Some(Finding::Usable { phash, brightness, .. }) => (*phash, *brightness),
+                _ => (0, 0),
+            };
+            let (label, split, sha256) = (sample.label, shard.split, sample.sha256.clone());
+            fate(&sample.path, Fate::Packed(Packed { label, split, sha256, phash, brightness }));
+        }
+    }
+    quarantined.iter().for_each(|q| fate(&q.path, Fate::Quarantined));
+    duplicates.iter().for_each(|d| fate(&d.path, Fate::Duplicate));
+    Ok(Found { classes, shards, fates, quarantined, duplicates, freeze: Some(freeze) })
+}
+
+/// A later night.
+fn add(job: &Job, inspected: Vec<Inspected>, ledger: &Ledger, changes: &Changes) -> Result<Found> {
+    let s = &job.spec.settings;
+    let mut known = ledger.photos.clone();
+    changes.removed.iter().for_each(|path| drop(known.remove(path)));
+    let terms = Terms {
+        classes: &ledger.classes,
+        data: &s.data,
+        nightly: &s.nightly,
+        seed: s.job.seed,
+        replicas: s.train.replicas,
+    };
+    let growth = grow::grow(inspected, &known, &changes.again, &terms)?;
+    Ok(Found {
+        classes: ledger.classes.clone(),
+        shards: growth.shards,
+        fates: growth.fates,
+        quarantined: growth.quarantined,
+        duplicates: growth.duplicates,
+        freeze: None,
+    })
+}
+
+/// Packs shards and copies them to where they outlive the job.
+async fn store_shards(job: &mut Job, registry: &Registry, night: &VersionId, found: &Found) -> Result<Vec<Stored>> {
+    let made = pack(job, &found.classes, &found.shards).await?;
+    let mut stored = Vec::with_capacity(made.len());
+    for (plan, success) in found.shards.iter().zip(&made) {
+        let lost = || Error::job(format!("shard {} of the night could not be packed", plan.index));
+        let from = output(success.as_ref().ok_or_else(lost)?, "shard")?;
+        let name = format!("{}-{:05}.tar", plan.split.name(), plan.index);
+        let key = registry.root().join("data/shards").join(night).join(name);
+        let blob = job.store.put(&key, job.store.get(&from.key).await?).await?;
+        from.check(blob.size, &blob.sha256)?;
+        stored.push(Stored { split: plan.split, samples: plan.samples.clone(), blob });
+    }
+    Ok(stored)
+}
+
+/// Removes shards that no page refers to any more. Only the night that runs may do this.
+pub async fn tidy(store: &dyn Store, registry: &Registry) -> Result<()> {
+    // A job that does not exist wrote no page: everything is read.
+    let nobody = "none".parse()?;
+    let ledger = Ledger::before(store, registry, &nobody).await?;
+    let frozen = ledger.frozen.iter().flat_map(|f| &f.shards);
+    let used: BTreeSet<&Key> = ledger.shards.iter().chain(frozen).map(|s| &s.blob.key).collect();
+    let entries: Vec<_> = store.list(Some(&registry.root().join("data/shards"))).await?.try_collect().await?;
+    for entry in entries.iter().filter(|e| !used.contains(&e.key)) {
+        store.delete(&entry.key).await?;
+    }
+    Ok(())
+}

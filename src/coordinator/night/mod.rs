@@ -1,0 +1,371 @@
+//! A night: photos that came are added, the current model is retrained, the result is judged and, if it is
+//! no worse, promoted. A program like any other: a night that was killed goes on where it was.
+
+mod data;
+mod lease;
+mod ledger;
+mod publish;
+mod submit;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::measuring::{self, Measured};
+use super::program::{self, Facts, Training};
+use super::progress::Progress;
+use super::spec::now;
+use super::stage::Job;
+use super::training::{Phase, Trained};
+use crate::config::WebhookSettings;
+use crate::error::{Error, Kind, Result};
+use crate::evaluate;
+use crate::gate::{self, Decision, Subject};
+use crate::model::ModelSpec;
+use crate::outcome::Outcomes;
+use crate::registry::{Happening, Note, Registry, Version, WEIGHTS};
+use crate::report::{Figure, NightRecord};
+use crate::store::Store;
+use crate::task::{ModelName, VersionId};
+use crate::webhook;
+
+use data::Data;
+pub use lease::Lease;
+pub use submit::Place;
+
+/// What a night is about; a part of its job, fixed when it is submitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Night {
+    /// The model that is retrained.
+    pub model: ModelName,
+    /// The night, and the version that it makes.
+    pub night: VersionId,
+    /// The version that was current: training goes on from it, and the gate compares with it.
+    pub against: Option<VersionId>,
+    /// SHA-256 over settings and source as they were asked for.
+    pub asked: String,
+}
+
+/// How a night ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The model.
+    pub model: ModelName,
+    /// The night.
+    pub night: VersionId,
+    /// `promoted`, `rejected`, `skipped` or `failed`.
+    pub outcome: Happening,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// The current version afterwards.
+    pub current: Option<VersionId>,
+    /// Clean accuracy of the retrained model.
+    pub clean: Option<Figure>,
+    /// Its robust accuracy, at `epsilon`.
+    pub robust: Option<Figure>,
+    /// The gate's budget, pixel scale.
+    pub epsilon: f64,
+    /// Photos known before.
+    pub known: u64,
+    /// Photos that came.
+    pub new: u64,
+    /// Photos that went.
+    pub removed: u64,
+    /// New photos set aside.
+    pub quarantined: u64,
+}
+
+impl Outcome {
+    /// For the exit code: a rejected model is an error of kind `Rejected`.
+    pub fn verdict(&self) -> Result<()> {
+        match self.outcome {
+            Happening::Rejected => Err(Error::new(
+                Kind::Rejected,
+                format!("night {} of {} was rejected: {}", self.night, self.model, self.reason),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// One line for a person.
+    pub fn line(&self) -> String {
+        let percent = |f: &Option<Figure>| f.map_or("-".into(), |f| format!("{:.1} %", 100.0 * f.accuracy));
+        let word = match self.outcome {
+            Happening::Promoted => "promoted",
+            Happening::Rejected => "REJECTED",
+            Happening::Skipped => "skipped",
+            _ => "FAILED",
+        };
+        let current = self.current.as_ref().map_or("none".to_string(), ToString::to_string);
+        format!(
+            "{} {}: {word}. clean {}, robust {} at {}. {}. Photos: {} known, {} new, {} removed, {} set aside. Current: {current}",
+            self.model,
+            self.night,
+            percent(&self.clean),
+            percent(&self.robust),
+            crate::config::Epsilon::new(self.epsilon).map_or_else(String::new, |e| e.to_string()),
+            self.reason,
+            self.known,
+            self.new,
+            self.removed,
+            self.quarantined,
+        )
+    }
+}
+
+/// Runs the night to its end and writes down how it ended, also when it fails.
+pub(super) async fn run(job: &mut Job, source: &dyn Store, hook: &WebhookSettings) -> Result<()> {
+    let night = job.spec.night.clone().ok_or_else(|| Error::data("the job names no night"))?;
+    let store = job.store.clone();
+    let registry = Registry::new(store.clone(), &night.model);
+    let minutes = job.spec.settings.nightly.deadline;
+    let lease = match Lease::take(&*store, &registry, &job.spec.id, &night.night, minutes).await {
+        Err(e) if e.kind() == Kind::Job => {
+            failed(&registry, &night, hook, &e).await;
+            return Err(e);
+        }
+        lease => lease?,
+    };
+    let mut tries = 0;
+    let outcome = loop {
+        let outcome = match tokio::time::timeout(lease.left(), retrain(job, source, &registry, &night)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::job(format!("the deadline of {minutes} minutes has passed (nightly.deadline)"))),
+        };
+        // A task that failed for good may fare better; whatever else fails would fail again.
+        if outcome.is_ok() || !job.gave_up || tries >= job.spec.settings.nightly.retries {
+            break outcome;
+        }
+        tries += 1;
+        if let Err(e) = &outcome {
+            warn!(job = %job.spec.id, tries, "goes on once more: {}", e.chain());
+        }
+        job.gave_up = false;
+        job.log.reopen().await?;
+    };
+    let ended = match outcome {
+        Ok(ended) => ended,
+        // Store or broker are away: the night goes on when they are back.
+        Err(e) if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up => return Err(e),
+        Err(e) => {
+            failed(&registry, &night, hook, &e).await;
+            lease.release(&*store, &registry).await?;
+            return Err(e);
+        }
+    };
+    registry.point().await?;
+    registry.retain(job.spec.settings.nightly.keep).await?;
+    data::tidy(&*store, &registry).await?;
+    lease.release(&*store, &registry).await?;
+    webhook::tell(hook, &format!("hardy: {}", ended.line())).await;
+    job.tell(Progress::Night(Box::new(ended)));
+    Ok(())
+}
+
+async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, error: &Error) {
+    let (version, at) = (None, Some(night.night.clone()));
+    let note = Note { what: Happening::Failed, version, night: at, reason: error.chain(), forced: false };
+    if let Err(e) = registry.note(note).await {
+        warn!("the history does not have it that the night failed: {}", e.chain());
+    }
+    let text = format!("hardy: {} {}: FAILED. {}", night.model, night.night, error.chain());
+    webhook::tell(hook, &text).await;
+}
+
+async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: &Night) -> Result<Outcome> {
+    let data = data::prepare(job, source, registry, &night.night).await?;
+    if let Some(same) = trained_already(job, registry, night, &data).await? {
+        return skip(job, registry, night, &data, &same).await;
+    }
+    let spec = ModelSpec::new(&job.spec.settings.model, data.classes.clone());
+    job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
+    let trained = train(job, &data, &spec).await?;
+    let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
+    let conditions = evaluate::conditions(&job.spec.settings.evaluate)?;
+    let found = measuring::measure(job, program::TRAINED, &trained.checkpoint, &shards, &conditions).await?;
+    let current = match &night.against {
+        Some(id) => Some(current(job, registry, id, &data, &found.outcomes).await?),
+        None => None,
+    };
+    let best = registry.best(&data.frozen.sha256, job.spec.settings.gate.epsilon.value()).await?;
+    let measured = vec![(program::TRAINED.to_string(), found)];
+    let checks = program::checks(&measured, &data.classes, &job.spec.settings);
+    let candidate = Subject {
+        version: &night.night.0,
+        classes: &data.classes,
+        test_sha256: &data.frozen.sha256,
+        outcomes: &measured[0].1.outcomes,
+        checks: &checks,
+    };
+    let beside = current.as_ref().map(|(version, outcomes)| Subject {
+        version: &version.id.0,
+        classes: &version.spec.classes,
+        test_sha256: &version.test_sha256,
+        outcomes,
+        checks: &version.checks,
+    });
+    let decision = gate::judge(&candidate, beside.as_ref(), best.as_ref(), &job.spec.settings.gate);
+    conclude(job, registry, night, data, spec, trained, measured, decision).await
+}
+
+/// Baseline and adversarial training, or from the current model adversarial training alone.
+async fn train(job: &mut Job, data: &Data, spec: &ModelSpec) -> Result<Trained> {
+    let settings = job.spec.settings.clone();
+    let shards = data.for_training(settings.data.balance);
+    let initial = program::initial_checkpoint(job, &spec.classes).await?;
+    if job.spec.model.is_some() {
+        let (rounds, rate) = (settings.train.rounds, settings.train.rate);
+        let phase = Phase { name: "train", rounds, rate, adversarial: true, origin: initial.clone() };
+        return phase.run(job, &shards, &initial).await;
+    }
+    program::both_phases(job, &shards, &initial).await
+}
+
+/// The version that was trained on exactly these photos, if a night is to be left out then.
+async fn trained_already(job: &Job, registry: &Registry, night: &Night, data: &Data) -> Result<Option<Version>> {
+    if job.spec.settings.nightly.unchanged == crate::config::Unchanged::Train {
+        return Ok(None);
+    }
+    let same = |v: &Version| {
+        v.id != night.night && v.dataset_sha256 == data.dataset_sha256 && v.test_sha256 == data.frozen.sha256
+    };
+    Ok(registry.versions().await?.into_iter().rev().find(same))
+}
+
+async fn skip(job: &Job, registry: &Registry, night: &Night, data: &Data, same: &Version) -> Result<Outcome> {
+    let reason = format!("version {} was trained on exactly these photos", same.id);
+    let entry = match registry.outcome_of(&night.night).await? {
+        Some(done) => done,
+        None => {
+            let (version, at) = (None, Some(night.night.clone()));
+            let note = Note { what: Happening::Skipped, version, night: at, reason, forced: false };
+            registry.note(note).await?
+        }
+    };
+    let ended = outcome(job, night, data, &entry.note, entry.current);
+    publish::outcome(job, &ended).await?;
+    Ok(ended)
+}
+
+/// The current version and what it says of each image of the test set: as it was written down, or measured
+/// again where the attacks are others now.
+async fn current(
+    job: &mut Job,
+    registry: &Registry,
+    id: &VersionId,
+    data: &Data,
+    like: &Outcomes,
+) -> Result<(Version, Outcomes)> {
+    let version = registry.version(id).await?;
+    if version.test_sha256 == data.frozen.sha256
+        && let Some(known) = registry.outcomes(&version).await?
+        && known.conditions == like.conditions
+    {
+        return Ok((version, known));
+    }
+    // Of another test set, or of none: the gate refuses the one, and measures anew for the other.
+    let foreign = !version.test_sha256.is_empty() && version.test_sha256 != data.frozen.sha256;
+    if foreign || version.spec.classes != data.classes {
+        let outcomes = registry.outcomes(&version).await?.unwrap_or_else(|| like.clone());
+        return Ok((version, outcomes));
+    }
+    let weights = version.files.get(WEIGHTS).cloned();
+    let weights = weights.ok_or_else(|| Error::data(format!("version {id} has no {WEIGHTS}")))?;
+    let ours = job.model.take();
+    job.model = Some(job.store.put_json(&job.key("model-current.json"), &version.spec).await?);
+    let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
+    let measured = measuring::measure(job, "current", &weights, &shards, &like.conditions).await;
+    job.model = ours;
+    Ok((Version { test_sha256: data.frozen.sha256.clone(), ..version }, measured?.outcomes))
+}
+
+/// Writes the report and the version, and promotes or rejects it.
+#[expect(clippy::too_many_arguments, reason = "all that a night has brought")]
+async fn conclude(
+    job: &mut Job,
+    registry: &Registry,
+    night: &Night,
+    data: Data,
+    spec: ModelSpec,
+    trained: Trained,
+    measured: Vec<(String, Measured)>,
+    decision: Decision,
+) -> Result<Outcome> {
+    let facts = Facts {
+        classes: data.classes.clone(),
+        counts: data.counts(),
+        measured: data.frozen.split.name().into(),
+        quarantined: data.quarantined.clone(),
+        duplicates: data.duplicates.clone(),
+        dataset_sha256: data.dataset_sha256.clone(),
+    };
+    let outcomes = measured[0].1.outcomes.clone();
+    let training = Training { rounds: trained.rounds, events: trained.events, static_set: Vec::new() };
+    let mut record = program::record(job, facts, measured, &trained.checkpoint, training);
+    record.night = Some(NightRecord {
+        model: night.model.to_string(),
+        version: night.night.to_string(),
+        parent: job.spec.model.is_some().then(|| night.against.as_ref().map(ToString::to_string)).flatten(),
+        known: data.known,
+        new: data.new,
+        removed: data.removed.clone(),
+        missing: data.missing,
+        drift: data.drift.clone(),
+        gate: decision.clone(),
+    });
+    let version = publish::version(job, registry, night, &spec, &trained.checkpoint, &record, &outcomes).await?;
+    let entry = settle(registry, night, &version, &decision).await?;
+    let ended = outcome(job, night, &data, &entry.note, entry.current);
+    let ended =
+        Outcome { clean: Some(decision.clean.after), robust: decision.robust.as_ref().map(|r| r.after), ..ended };
+    publish::outcome(job, &ended).await?;
+    Ok(ended)
+}
+
+/// Promotes the version or writes down why not.
+async fn settle(
+    registry: &Registry,
+    night: &Night,
+    version: &Version,
+    decision: &Decision,
+) -> Result<crate::registry::Entry> {
+    if let Some(done) = registry.outcome_of(&night.night).await? {
+        return Ok(done);
+    }
+    let reject = |reason: String| {
+        let (version, at) = (Some(version.id.clone()), Some(night.night.clone()));
+        registry.note(Note { what: Happening::Rejected, version, night: at, reason, forced: false })
+    };
+    if !decision.passed {
+        return reject(decision.reason.clone()).await;
+    }
+    match registry.promote_night(&version.id, night.against.as_ref(), &decision.reason).await {
+        // Somebody promoted another one during the night.
+        Err(e) if e.kind() == Kind::Rejected => reject(e.to_string()).await,
+        promoted => promoted,
+    }
+}
+
+fn outcome(job: &Job, night: &Night, data: &Data, note: &Note, current: Option<VersionId>) -> Outcome {
+    Outcome {
+        model: night.model.clone(),
+        night: night.night.clone(),
+        outcome: note.what,
+        reason: note.reason.clone(),
+        current,
+        clean: None,
+        robust: None,
+        epsilon: job.spec.settings.gate.epsilon.value(),
+        known: data.known,
+        new: data.new,
+        removed: data.removed.len() as u64,
+        quarantined: data.quarantined.len() as u64,
+    }
+}
+
+/// `2026-11-22`: tonight's name where none is given.
+pub fn tonight() -> VersionId {
+    VersionId(now().chars().take(10).collect())
+}

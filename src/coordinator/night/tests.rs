@@ -1,0 +1,195 @@
+//! The photos over the nights, and that nights do not overlap.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::ledger::{Frozen, Ledger, Page, Stored};
+use super::*;
+use crate::dataset::grow::{Fate, Known, Packed};
+use crate::dataset::{Photo, Sample, Split};
+use crate::store::{Blob, Key, LocalStore};
+use crate::task::JobId;
+
+struct World {
+    _folder: tempfile::TempDir,
+    store: Arc<dyn Store>,
+    registry: Registry,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
+        let registry = Registry::new(store.clone(), &"flowers".parse().unwrap());
+        Self { _folder: folder, store, registry }
+    }
+
+    async fn ledger(&self, job: &str) -> Ledger {
+        Ledger::before(&*self.store, &self.registry, &name(job)).await.unwrap()
+    }
+
+    async fn lease(&self, job: &str, minutes: u64) -> Result<Lease> {
+        Lease::take(&*self.store, &self.registry, &name(job), &VersionId(job.into()), minutes).await
+    }
+}
+
+fn name(text: &str) -> JobId {
+    text.parse().unwrap()
+}
+
+fn photo(path: &str) -> Photo {
+    let class = path.split('/').next().unwrap().to_string();
+    Photo { path: path.into(), class, split: None, size: 5 }
+}
+
+fn stored(name: &str, split: Split, paths: &[&str]) -> Stored {
+    let sample =
+        |p: &&str| Sample { key: p.replace('/', "-"), label: 0, path: p.to_string(), sha256: format!("sha of {p}") };
+    let key = Key::new(format!("models/flowers/data/shards/{name}")).unwrap();
+    Stored { split, samples: paths.iter().map(sample).collect(), blob: Blob { key, sha256: name.into(), size: 1 } }
+}
+
+/// A page with these shards, whose photos are new.
+fn page(job: &str, shards: Vec<Stored>) -> Page {
+    let mut page = Page::new(&name(job), &VersionId(job.into()), vec!["daisy".into(), "rose".into()]);
+    for shard in &shards {
+        for s in &shard.samples {
+            let (label, split, sha256) = (s.label, shard.split, s.sha256.clone());
+            let fate = Fate::Packed(Packed { label, split, sha256, phash: 1, brightness: 500 });
+            page.fates.insert(s.path.clone(), Known { size: 5, fate });
+        }
+    }
+    let (frozen, rest): (Vec<_>, Vec<_>) = shards.into_iter().partition(|s| s.split == Split::Test);
+    if !frozen.is_empty() {
+        page.frozen = Some(Frozen::new(&page.classes, Split::Test, frozen));
+    }
+    page.shards = rest;
+    page
+}
+
+async fn two_nights(world: &World) {
+    let first = vec![
+        stored("train-0", Split::Train, &["daisy/1", "daisy/2", "rose/1"]),
+        stored("held-0", Split::Held, &["rose/2"]),
+        stored("test-0", Split::Test, &["daisy/t", "rose/t"]),
+    ];
+    world.ledger("n1").await.append(&*world.store, &world.registry, page("n1", first)).await.unwrap();
+    let second = vec![stored("train-1", Split::Train, &["rose/3"])];
+    world.ledger("n2").await.append(&*world.store, &world.registry, page("n2", second)).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_what_came_is_new_and_only_shards_that_lost_a_photo_are_made_again() {
+    let world = World::new();
+    two_nights(&world).await;
+    let ledger = world.ledger("n3").await;
+    let there = ["daisy/1", "rose/1", "rose/2", "rose/3", "daisy/t", "daisy/4"];
+    let changes = ledger.changes(there.into_iter().map(photo).collect());
+    assert_eq!(changes.new, [photo("daisy/4")]);
+    assert_eq!((changes.removed, changes.missing), (vec!["daisy/2".to_string()], 1), "rose/t belongs to the test set");
+    assert_eq!(changes.dropped, [Key::new("models/flowers/data/shards/train-0").unwrap()]);
+    assert_eq!(changes.again, ["daisy/1", "rose/1"]);
+
+    let replaced = Photo { size: 6, ..photo("rose/3") };
+    let all = ["daisy/1", "daisy/2", "rose/1", "rose/2", "daisy/t", "rose/t"].into_iter().map(photo);
+    let changes = ledger.changes(all.chain([replaced.clone()]).collect());
+    assert_eq!((changes.new, changes.removed), (vec![replaced], vec!["rose/3".to_string()]));
+}
+
+#[tokio::test]
+async fn a_night_that_goes_on_does_not_see_its_own_page() {
+    let world = World::new();
+    two_nights(&world).await;
+    assert_eq!(world.ledger("n2").await.photos.len(), 6);
+    assert_eq!(world.ledger("n3").await.photos.len(), 7);
+    let again = page("n2", vec![stored("train-1", Split::Train, &["rose/3"])]);
+    world.ledger("n2").await.append(&*world.store, &world.registry, again).await.unwrap();
+    let mut late = world.ledger("n2").await;
+    let error = late.append(&*world.store, &world.registry, page("other", Vec::new())).await.unwrap_err();
+    assert!(error.to_string().contains("overlap"), "{error}");
+}
+
+#[tokio::test]
+async fn the_same_photos_have_the_same_hash_however_they_are_packed() {
+    let (one, other) = (World::new(), World::new());
+    two_nights(&one).await;
+    let all = vec![
+        stored("train-7", Split::Train, &["rose/3", "daisy/1"]),
+        stored("train-8", Split::Train, &["daisy/2", "rose/1"]),
+        stored("held-1", Split::Held, &["rose/2"]),
+    ];
+    other.ledger("n1").await.append(&*other.store, &other.registry, page("n1", all)).await.unwrap();
+    let (a, b) = (one.ledger("x").await, other.ledger("x").await);
+    assert_eq!(a.dataset_sha256(), b.dataset_sha256());
+    assert_ne!(a.dataset_sha256(), one.ledger("n2").await.dataset_sha256());
+    assert_eq!((a.summary().n(), a.counts(Split::Held)), (5, vec![1, 0]));
+}
+
+#[tokio::test]
+async fn a_frozen_test_set_that_was_changed_is_refused() {
+    let world = World::new();
+    two_nights(&world).await;
+    let key = Key::new("models/flowers/data/pages/000000.json").unwrap();
+    let text = String::from_utf8(world.store.get_bytes(&key, 1 << 20).await.unwrap().to_vec()).unwrap();
+    for (from, to) in [("sha of rose/t", "sha of rose/u"), ("\"daisy-t\"", "\"daisy-x\""), ("\"test-0\"", "\"test-9\"")]
+    {
+        assert!(text.contains(from), "{text}");
+        world
+            .store
+            .put_bytes(&key, text.replacen(from, to, if from.starts_with("sha") { 9 } else { 1 }))
+            .await
+            .unwrap();
+        let error = Ledger::before(&*world.store, &world.registry, &name("n3")).await.unwrap_err();
+        assert!(error.kind() == Kind::Data && error.to_string().contains("frozen test set was changed"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn shards_that_no_page_names_are_removed() {
+    let world = World::new();
+    two_nights(&world).await;
+    for shard in ["train-0", "train-1", "held-0", "test-0", "left-behind"] {
+        let key = Key::new(format!("models/flowers/data/shards/{shard}")).unwrap();
+        world.store.put_bytes(&key, "x").await.unwrap();
+    }
+    data::tidy(&*world.store, &world.registry).await.unwrap();
+    let gone = Key::new("models/flowers/data/shards/left-behind").unwrap();
+    assert_eq!(world.store.get(&gone).await.err().unwrap().kind(), Kind::NotFound);
+    assert!(world.store.get(&Key::new("models/flowers/data/shards/test-0").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn nights_of_one_model_do_not_overlap() {
+    let world = World::new();
+    let first = world.lease("n1", 60).await.unwrap();
+    let error = world.lease("n2", 60).await.unwrap_err();
+    assert!(
+        error.kind() == Kind::Job && error.to_string().contains("night n1 of flowers is still going on"),
+        "{error}"
+    );
+    assert_eq!(world.lease("n1", 60).await.unwrap(), first, "the night goes on after a crash");
+    first.release(&*world.store, &world.registry).await.unwrap();
+    let second = world.lease("n2", 60).await.unwrap();
+    first.release(&*world.store, &world.registry).await.unwrap();
+    assert_eq!(world.lease("n2", 60).await.unwrap(), second, "a lease of another night is not given up");
+}
+
+#[tokio::test]
+async fn of_many_that_begin_at_once_one_does() {
+    let world = World::new();
+    let names: Vec<String> = (0..8).map(|i| format!("n{i}")).collect();
+    let leases = futures_util::future::join_all(names.iter().map(|n| world.lease(n, 60))).await;
+    assert_eq!(leases.iter().filter(|l| l.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_night_past_its_deadline_gives_way() {
+    let world = World::new();
+    let past = Timestamp::now() - SignedDuration::from_mins(1);
+    let dead = Lease { job: name("n1"), night: VersionId("n1".into()), started: past, deadline: past };
+    assert_eq!(dead.left(), std::time::Duration::ZERO);
+    world.store.put_json(&Key::new("models/flowers/night.json").unwrap(), &dead).await.unwrap();
+    let lease = world.lease("n2", 60).await.unwrap();
+    assert!(lease.left() > std::time::Duration::from_secs(3000));
+}

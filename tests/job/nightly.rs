@@ -1,0 +1,150 @@
+//! Nights as people run them: real photos, real processes, and what must be refused.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::scene::{SMALL, Scene, program, text};
+
+struct Nights {
+    scene: Scene,
+    store: PathBuf,
+}
+
+impl Nights {
+    fn new() -> Self {
+        let scene = Scene::new();
+        let store = scene.path("store");
+        Self { scene, store }
+    }
+
+    fn command(&self, night: &str, more: &[&str]) -> Command {
+        let mut command = program();
+        command.args(["--json", "nightly", "run", "--night", night, "--workers", "2"]);
+        command.arg("--data").arg(&self.scene.photos).arg("--store").arg(&self.store);
+        let ours =
+            ["job.name=flowers", "gate.epsilon=2/255", "nightly.rounds=1", "gate.checks=false", "gate.class_floor=0"];
+        let loose = ["gate.clean_drop=100", "gate.robust_drop=100", "gate.class_drop=100"];
+        for setting in SMALL.iter().chain(&ours).chain(&loose).copied().chain(more.iter().copied()) {
+            command.args(["--set", setting]);
+        }
+        command
+    }
+
+    fn run(&self, night: &str, more: &[&str]) -> (Option<i32>, Value, String) {
+        Self::end(self.command(night, more))
+    }
+
+    fn end(mut command: Command) -> (Option<i32>, Value, String) {
+        let ended = command.output().unwrap();
+        let said = text(&ended.stderr);
+        assert!(!said.contains("panicked"), "{said}");
+        (ended.status.code(), serde_json::from_slice(&ended.stdout).unwrap_or_default(), said)
+    }
+
+    fn models(&self, arguments: &[&str]) -> Output {
+        program().arg("--json").arg("models").args(arguments).arg("--store").arg(&self.store).output().unwrap()
+    }
+
+    fn current(&self) -> Value {
+        let shown: Value = serde_json::from_slice(&self.models(&["show", "flowers"]).stdout).unwrap();
+        shown["version"]["id"].clone()
+    }
+
+    fn add_photo(&self, class: &str, name: &str) {
+        let from = self.scene.photos.join("val").join(class);
+        let some = std::fs::read_dir(from).unwrap().next().unwrap().unwrap().path();
+        // One pixel of another shade: no copy of a photo that is there already.
+        let mut picture = image::open(some).unwrap().to_rgb8();
+        picture = image::imageops::rotate90(&picture);
+        picture.save(self.scene.photos.join("train").join(class).join(name)).unwrap();
+    }
+}
+
+fn promote(nights: &Nights, version: &str, more: &[&str]) -> (Option<i32>, String) {
+    let mut arguments = vec!["promote", "flowers", version];
+    arguments.extend(more);
+    let ended = nights.models(&arguments);
+    (ended.status.code(), text(&ended.stderr))
+}
+
+fn file(folder: &Path, name: &str) -> Vec<u8> {
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+#[test]
+fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
+    let nights = Nights::new();
+    let (code, first, said) = nights.run("n1", &[]);
+    assert_eq!((code, &first["outcome"], &first["new"]), (Some(0), &"promoted".into(), &125.into()), "{said}");
+
+    // The same night again is over; the next one finds nothing new.
+    assert_eq!(nights.run("n1", &[]).1, first);
+    let (code, other, said) = nights.run("n1", &["train.rounds=1"]);
+    assert!(code == Some(2) && other.is_null() && said.contains("begun with other settings"), "{said}");
+    // Whoever is to be told of it hangs: the night does not care, and the address is kept to itself.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut second = nights.command("n2", &["webhook.timeout=1"]);
+    second.env("HARDY_WEBHOOK__URL", format!("http://{}/s3cret", deaf.local_addr().unwrap()));
+    let (code, skipped, said) = Nights::end(second);
+    assert_eq!((code, &skipped["outcome"], &skipped["new"]), (Some(0), &"skipped".into(), &0.into()));
+    assert!(said.contains("was not told: no answer within 1 s") && !said.contains("s3cret"), "{said}");
+
+    // A photo comes: it alone is decoded, and training goes on from the current model.
+    nights.add_photo("roses", "new-1.png");
+    let (code, third, said) = nights.run("n3", &["gate.better=true", "gate.alpha=0"]);
+    assert_eq!((code, &third["outcome"], &third["new"]), (Some(8), &"rejected".into(), &1.into()), "{said}");
+    assert!(third["reason"].as_str().unwrap().contains("significantly better"), "{third}");
+    assert_eq!(nights.current(), "n1");
+    let job = nights.store.join("jobs/flowers-n3");
+    let inspected = std::fs::read_dir(job.join("attempts")).unwrap();
+    let names: Vec<String> = inspected.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names.iter().filter(|n| n.starts_with("shard-")).count(), 1, "{names:?}");
+    assert!(!names.iter().any(|n| n.starts_with("baseline")), "{names:?}");
+    let report: Value = serde_json::from_slice(&file(&job, "result/report.json")).unwrap();
+    assert_eq!((&report["night"]["parent"], &report["night"]["gate"]["passed"]), (&"n1".into(), &false.into()));
+
+    // What was rejected needs force and a reason.
+    let strict = ["--set", "gate.better=true", "--set", "gate.alpha=0", "--set", "gate.epsilon=2/255"];
+    let (code, said) = promote(&nights, "n3", &strict);
+    assert!(code == Some(8) && said.contains("--force"), "{said}");
+    assert_eq!(promote(&nights, "n3", &["--force"]).0, Some(2), "no reason");
+    assert_eq!(promote(&nights, "nothing", &[]).0, Some(9));
+    let mut reasoned = strict.to_vec();
+    reasoned.extend(["--force", "--reason", "we know better"]);
+    assert_eq!(promote(&nights, "n3", &reasoned).0, Some(0));
+    let shown = text(&nights.models(&["show", "flowers"]).stdout);
+    assert!(shown.contains("we know better") && nights.current() == "n3", "{shown}");
+    assert_eq!(nights.models(&["rollback", "flowers"]).status.code(), Some(0));
+    assert_eq!(nights.current(), "n1");
+
+    // Photos that are suddenly broken fail the night; the current model stays.
+    for i in 0..6 {
+        std::fs::write(nights.scene.photos.join(format!("train/tulips/bad-{i}.jpg")), "no photo").unwrap();
+    }
+    let (code, _, said) = nights.run("n4", &[]);
+    assert!(code == Some(3) && said.contains("6 of 6 new photos cannot be used"), "{said}");
+    std::fs::create_dir(nights.scene.photos.join("train/orchids")).unwrap();
+    (0..6).for_each(|i| std::fs::remove_file(nights.scene.photos.join(format!("train/tulips/bad-{i}.jpg"))).unwrap());
+    nights.add_photo("roses", "../orchids/one.png");
+    let (code, _, said) = nights.run("n5", &[]);
+    assert!(code == Some(3) && said.contains("orchids"), "{said}");
+    assert_eq!(nights.current(), "n1");
+
+    let out = nights.scene.path("exported");
+    assert!(nights.models(&["export", "flowers", "--out", out.to_str().unwrap()]).status.success());
+    assert_eq!(file(&out, "model.safetensors"), file(&nights.store, "models/flowers/versions/n1/model.safetensors"));
+    let page = nights.scene.path("history.html");
+    let drawn = program()
+        .args(["report", "--history", "--out", page.to_str().unwrap(), "--store"])
+        .arg(&nights.store)
+        .args(["--set", "gate.epsilon=2/255"])
+        .output()
+        .unwrap();
+    assert!(drawn.status.success(), "{}", text(&drawn.stderr));
+    let page = std::fs::read_to_string(page).unwrap();
+    for what in ["promoted", "rejected", "failed", "skipped", "we know better", "rolled-back"] {
+        assert!(page.contains(what), "{what}");
+    }
+}
