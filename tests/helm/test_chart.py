@@ -99,7 +99,6 @@ def test_a_typo_is_refused(typo):
         ("worker: {terminationGracePeriodSeconds: 600}", "must be more than config.worker.grace, 600"),
         ("config: {worker: {count: 0}}", "autoscaling.tasksPerReplica"),
         ("nightly: {enabled: true}", "nightly.data"),
-        ("web: {ingress: {enabled: true}}", "web.existingSecret"),
         ("serviceAccount: {create: false}", "serviceAccount.name"),
         ("rabbitmq: {existingSecret: ''}", "rabbitmq.existingSecret"),
         ("rabbitmq: {monitoring: {existingSecret: ''}}", "rabbitmq.monitoring.existingSecret"),
