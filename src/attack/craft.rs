@@ -2,7 +2,10 @@
 
 use tch::{Device, Reduction, Tensor};
 
-use super::{Attack, Goal, Noise, fgsm, n_fgsm, pgd, rs_fgsm};
+use super::{
+    Attack, Goal, Noise, apgd, bim, carlini_wagner, control, deepfool, fab, fgsm, mi_fgsm, n_fgsm, one_pixel, pgd,
+    rs_fgsm, series, square,
+};
 
 /// A function from images `[N, 3, H, W]` to logits or other scores `[N, K]`: differentiable in the
 /// images for all attacks that follow a gradient ([`Attack::follows_gradient`]); the others only ask it.
@@ -10,7 +13,8 @@ pub type Model<'a> = dyn Fn(&Tensor) -> Tensor + 'a;
 
 impl Attack {
     /// Adversarial images for training, detached, in `[0, 1]`, at most [`reach`](Self::reach) · ε
-    /// away. PGD goes its first random start to the end.
+    /// away. Attacks that take steps take all of them, PGD from its first random start; those that
+    /// search return what [`attempt`](Self::attempt) does.
     pub fn craft(&self, model: &Model, images: &Tensor, objective: &Objective, epsilon: f64, noise: &Noise) -> Tensor {
         if epsilon == 0.0 {
             return images.detach();
@@ -21,19 +25,59 @@ impl Attack {
                 rs_fgsm::craft(model, images, objective, epsilon, width, step, noise)
             }
             Self::NFgsm { noise: width, step } => n_fgsm::craft(model, images, objective, epsilon, width, step, noise),
+            Self::Bim { steps } => bim::craft(model, images, objective, epsilon, steps),
+            Self::MiFgsm { steps, decay } => mi_fgsm::craft(model, images, objective, epsilon, steps, decay),
             Self::Pgd { steps, step, .. } => pgd::craft(model, images, objective, epsilon, steps, step, noise),
+            _ => {
+                let attempt = |goal| self.attempt(model, images, &goal, epsilon, noise).adversarial;
+                match objective {
+                    Objective::CrossEntropy(labels) => attempt(Goal::Away(labels)),
+                    Objective::Target(targets) => attempt(Goal::Towards(targets)),
+                    Objective::Divergence(clean) => attempt(Goal::Away(&clean.argmax(1, false))),
+                }
+            }
         }
     }
 
     /// Tries to bring every image to the goal, within ε in the attack's [`norm`](Self::norm). An image
-    /// that is there already counts as broken; an image leaves the batch at the first iterate that is.
+    /// leaves the batch at the first iterate that is there. Images that are there to begin with should
+    /// be kept out: some attacks return them as they are, others leave them.
     pub fn attempt(&self, model: &Model, images: &Tensor, goal: &Goal, epsilon: f64, noise: &Noise) -> Attempt {
-        if let Self::Pgd { steps, restarts, step } = *self {
-            return pgd::attempt(model, images, goal, epsilon, (steps, restarts, step), noise);
+        if noise.keys.is_empty() {
+            return Attempt { adversarial: images.detach(), predicted: goal.classes().copy() };
         }
-        let adversarial = self.craft(model, images, &goal.objective(), epsilon, noise);
-        let predicted = predict(model, &adversarial);
-        Attempt { adversarial, predicted }
+        if epsilon == 0.0 {
+            return Attempt { adversarial: images.detach(), predicted: predict(model, images) };
+        }
+        match *self {
+            Self::RandomSign { draws } => control::random_sign(model, images, goal, epsilon, draws, noise),
+            Self::FixedPixel => control::fixed_pixel(model, images, goal, epsilon, noise),
+            Self::Fgsm { .. } | Self::RsFgsm { .. } | Self::NFgsm { .. } => {
+                let adversarial = self.craft(model, images, &goal.objective(), epsilon, noise);
+                let predicted = predict(model, &adversarial);
+                Attempt { adversarial, predicted }
+            }
+            Self::Bim { steps } => bim::attempt(model, images, goal, epsilon, steps, noise),
+            Self::MiFgsm { steps, decay } => mi_fgsm::attempt(model, images, goal, epsilon, (steps, decay), noise),
+            Self::Pgd { steps, restarts, step } => {
+                pgd::attempt(model, images, goal, epsilon, (steps, restarts, step), noise)
+            }
+            Self::DeepFool { steps, overshoot } => {
+                deepfool::attempt(model, images, goal, epsilon, (steps, overshoot), noise)
+            }
+            Self::CarliniWagner { steps, searches } => {
+                carlini_wagner::attempt(model, images, goal, epsilon, (steps, searches), noise)
+            }
+            Self::Apgd { loss, steps, restarts } => {
+                apgd::attempt(model, images, goal, epsilon, (loss, steps, restarts), noise)
+            }
+            Self::Fab { steps, restarts } => fab::attempt(model, images, goal, epsilon, (steps, restarts), noise),
+            Self::Square { queries } => square::attempt(model, images, goal, epsilon, queries, noise),
+            Self::OnePixel { pixels, population, generations } => {
+                one_pixel::attempt(model, images, goal, epsilon, (pixels, population, generations), noise)
+            }
+            Self::AutoAttack => series(&Self::AUTO_ATTACK, model, images, goal, epsilon, noise).0,
+        }
     }
 }
 
@@ -82,13 +126,25 @@ pub fn gradient(model: &Model, images: &Tensor, objective: &Objective) -> (Tenso
 /// The gradient in the images of a scalar function of the logits, and the logits, detached. Zero where
 /// the model hides it.
 pub(super) fn gradient_of(model: &Model, images: &Tensor, score: impl FnOnce(&Tensor) -> Tensor) -> (Tensor, Tensor) {
+    let (mut gradients, logits) = gradients_of(model, images, |logits| vec![score(logits)]);
+    (gradients.remove(0), logits)
+}
+
+/// The same of several functions; the images go through the model once.
+pub(super) fn gradients_of(
+    model: &Model,
+    images: &Tensor,
+    scores: impl FnOnce(&Tensor) -> Vec<Tensor>,
+) -> (Vec<Tensor>, Tensor) {
     let images = images.detach().set_requires_grad(true);
     let logits = model(&images);
-    if !logits.requires_grad() {
-        return (images.zeros_like(), logits);
-    }
-    let gradient = Tensor::run_backward(&[score(&logits)], &[&images], false, false).remove(0);
-    (gradient, logits.detach())
+    let scores = scores(&logits);
+    let last = scores.len().saturating_sub(1);
+    let slope = |(i, score): (usize, &Tensor)| match score.requires_grad() {
+        true => Tensor::run_backward(&[score], &[&images], i < last, false).remove(0),
+        false => images.detach().zeros_like(),
+    };
+    (scores.iter().enumerate().map(slope).collect(), logits.detach())
 }
 
 /// The class that the model sees in each image, `[N]`, i64.
@@ -124,6 +180,11 @@ pub(crate) fn select(images: &Tensor, positions: &Tensor) -> Tensor {
 /// Where `mask` `[N]` is true, in order.
 pub(crate) fn positions(mask: &Tensor) -> Tensor {
     mask.nonzero().squeeze_dim(1)
+}
+
+/// One number for each image, to be multiplied with images.
+pub(super) fn each(numbers: &Tensor) -> Tensor {
+    numbers.view([-1, 1, 1, 1])
 }
 
 /// The values of an i64 tensor `[N]`.

@@ -3,7 +3,7 @@
 use rand::Rng;
 use tch::{Kind, Tensor};
 
-use crate::seed::{self, Purpose};
+use crate::seed::{self, Purpose, Stream};
 
 /// Where the noise of a batch comes from. An image's noise depends on the seed, the purpose, the
 /// round and its key, not on the images beside it.
@@ -40,6 +40,11 @@ impl Noise<'_> {
         }
         let noise = Tensor::from_slice(&values).view([count, height, width, channels]).permute([0, 3, 1, 2]);
         (noise * half_width).to_device(images.device()).to_kind(Kind::Float)
+    }
+
+    /// A stream of random numbers for each image, for attacks that draw as they go.
+    pub fn streams(&self) -> Vec<Stream> {
+        self.keys.iter().map(|key| seed::stream(self.seed, self.purpose, self.round, key)).collect()
     }
 
     /// The noise of some of the images, `extra` rounds later.

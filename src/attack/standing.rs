@@ -37,6 +37,11 @@ impl<'a> Standing<'a> {
         self.rows.numel() == 0
     }
 
+    /// The places in the whole batch of those that stand, `[n]`.
+    pub fn rows(&self) -> &Tensor {
+        &self.rows
+    }
+
     /// The goal of those that stand.
     pub fn goal(&self) -> Goal<'_> {
         self.goal.with(&self.classes)
@@ -60,11 +65,16 @@ impl<'a> Standing<'a> {
             let rows = self.rows.index_select(0, &fallen);
             let _ = self.attempt.adversarial.index_copy_(0, &rows, &select(current, &fallen));
             let _ = self.attempt.predicted.index_copy_(0, &rows, &predicted.index_select(0, &fallen));
-            self.rows = self.rows.index_select(0, &standing);
-            self.images = select(&self.images, &standing);
-            self.classes = self.classes.index_select(0, &standing);
+            self.keep(&standing);
         }
         standing
+    }
+
+    /// Drops all but those at `positions`, and lets what was noted of them stand.
+    pub fn keep(&mut self, positions: &Tensor) {
+        self.rows = self.rows.index_select(0, positions);
+        self.images = select(&self.images, positions);
+        self.classes = self.classes.index_select(0, positions);
     }
 
     /// Notes where those that stand have come to; a later note replaces it.

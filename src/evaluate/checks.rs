@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Audit, CLEAN};
+use crate::attack::Attack;
 use crate::config::Adversary;
 use crate::outcome::{Count, Outcomes};
 
@@ -198,7 +199,7 @@ fn gap(outcomes: &Outcomes) -> Option<(String, bool)> {
 fn beyond(outcomes: &Outcomes, adversary: Adversary) -> (String, bool) {
     let mut names: Vec<&str> = attacked(outcomes).map(|(name, ..)| name).collect();
     names.dedup();
-    let single = |name: &str| name.ends_with("fgsm");
+    let single = |name: &str| name.parse().is_ok_and(|attack: Attack| attack.is_weak());
     let other = match adversary {
         Adversary::Pgd => names.len() > 1,
         Adversary::Fgsm | Adversary::RsFgsm | Adversary::NFgsm => names.iter().any(|name| !single(name)),

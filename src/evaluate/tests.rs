@@ -107,7 +107,7 @@ fn conditions_are_every_attack_at_every_budget_once() {
     let expected = conditions_of(&[("fgsm", 2.0), ("fgsm", 4.0), ("pgd20", 2.0), ("pgd20", 4.0)]);
     assert_eq!(conditions(&settings).unwrap(), expected);
 
-    for (bad, hint) in [("deepfool", "pgdN"), ("n-fgsm", "3 epsilon")] {
+    for (bad, hint) in [("deepfooled", "pgdN"), ("n-fgsm", "3 epsilon")] {
         settings.attacks = vec![bad.into()];
         let error = conditions(&settings).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
