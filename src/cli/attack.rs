@@ -263,7 +263,7 @@ fn describe(record: &Record, architecture: &str, plan: &Plan) -> String {
         return text;
     }
     for finding in &record.findings {
-        text.push_str(&result(finding));
+        text.push_str(&result(finding, &record.norm));
     }
     if record.findings.is_empty() && plan.budgets == Budgets::Smallest {
         text.push_str("  no epsilon up to 255/255 works on the saved picture\n");
@@ -271,17 +271,21 @@ fn describe(record: &Record, architecture: &str, plan: &Plan) -> String {
     text
 }
 
-fn result(finding: &Finding) -> String {
+fn result(finding: &Finding, norm: &str) -> String {
     let Finding { epsilon, float, saved, survival } = finding;
     let word = |broken: bool| if broken { "broken" } else { "holds" };
-    let mut text = format!("  epsilon {epsilon} = {:.2}/255\n", 255.0 * epsilon.value());
+    let mut text = format!("  epsilon {} in {norm}", lab::shown(*epsilon, norm));
+    if norm == "linf" {
+        text.push_str(&format!(" = {:.2}/255, saved within {}/255", 255.0 * epsilon.value(), saved.ball));
+    }
+    text.push('\n');
     text.push_str(&format!("    float   {:6} {}\n", word(float.broken), guesses(&float.top)));
     text.push_str(&format!("    saved   {:6} {}\n", word(saved.broken), guesses(&saved.top)));
     let psnr = saved.psnr.map_or("nothing changed".into(), |psnr| format!("PSNR {psnr:.1} dB"));
     let ssim = saved.ssim.map(|ssim| format!(", SSIM {ssim:.4}")).unwrap_or_default();
     text.push_str(&format!(
-        "            at most {} of 255 levels (ball {}), L2 {:.3} (float {:.3}), {} pixels; {psnr}{ssim}\n",
-        saved.levels, saved.ball, saved.l2, float.l2, saved.pixels
+        "            at most {} of 255 levels, L2 {:.3} (float {:.3}), {} pixels; {psnr}{ssim}\n",
+        saved.levels, saved.l2, float.l2, saved.pixels
     ));
     for way in survival {
         let seen = format!("{} {:.1} %", way.adversarial.name, 100.0 * way.adversarial.confidence);

@@ -37,10 +37,10 @@ pub(super) fn draw(
     let width = side.max(LETTERS * LETTER);
     let columns = [
         ("original".to_string(), original, guesses(&record.clean)),
-        (format!("perturbation, {amplification} times enlarged"), &difference, about(record, saved, epsilon)),
+        (format!("perturbation \u{d7} {amplification}"), &difference, about(record, saved, epsilon)),
         ("adversarial".to_string(), adversarial, guesses(&saved.top)),
     ];
-    let lines = columns.iter().map(|(_, _, text)| text.len()).max().unwrap_or(0) as u32 + 3;
+    let lines = columns.iter().map(|(_, _, text)| text.len()).max().unwrap_or(0) as u32 + 1;
     let mut canvas = RgbImage::from_pixel(
         MARGIN + columns.len() as u32 * (width + MARGIN),
         3 * MARGIN + 2 * LINE + side + lines * LINE,
@@ -68,7 +68,8 @@ fn headline(record: &Record, saved: &Saved) -> String {
         (Some(target), true) => format!("taken for '{}'", target.name),
         (Some(target), false) => format!("not taken for '{}'", target.name),
     };
-    format!("{} ({}): {goal}", record.label.name, record.image)
+    let file = record.image.rsplit('/').next().unwrap_or_default();
+    format!("{} ({file}): {goal}", record.label.name)
 }
 
 fn about(record: &Record, saved: &Saved, epsilon: &str) -> Vec<String> {

@@ -16,7 +16,7 @@ mod survival;
 #[cfg(feature = "compute")]
 mod trial;
 
-pub use plan::{Budgets, Plan, norm_name};
+pub use plan::{Budgets, Plan, norm_name, shown};
 pub use record::{Class, Finding, Guess, Labelled, Record, Saved, Sight, State, Survival};
 pub use summary::{Budget, ClassLine, Summary};
 #[cfg(feature = "compute")]

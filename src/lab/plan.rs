@@ -75,6 +75,11 @@ fn default_epsilon(norm: Norm) -> Epsilon {
     Epsilon::new(value).unwrap_or(Epsilon::ZERO)
 }
 
+/// A budget as people write it: in levels where they mean any, `4/255`, else as a number.
+pub fn shown(epsilon: Epsilon, norm: &str) -> String {
+    if norm == "linf" { epsilon.to_string() } else { epsilon.value().to_string() }
+}
+
 /// `linf`, `l2` or `l0`.
 pub fn norm_name(norm: Norm) -> &'static str {
     match norm {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::shown;
 use super::record::{Record, State};
 use crate::config::Epsilon;
 use crate::outcome::Count;
@@ -157,10 +158,10 @@ impl Summary {
         }
         text.push_str("\n\n");
         for budget in &self.budgets {
+            let ball = if self.norm == "linf" { format!(" (saved within {}/255)", budget.ball) } else { String::new() };
             text.push_str(&format!(
-                "  epsilon {} (saved within {}/255): {} of {} broken as pictures, {}; {} as floats; accuracy left {}\n",
-                budget.epsilon,
-                budget.ball,
+                "  epsilon {}{ball}: {} of {} broken as pictures, {}; {} as floats; accuracy left {}\n",
+                shown(budget.epsilon, &self.norm),
                 budget.broken,
                 budget.attacked,
                 percent(budget.rate),

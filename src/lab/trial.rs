@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::{ImageFormat, RgbImage};
 use tch::{Kind as Type, Tensor};
 
-use super::plan::{Budgets, Plan, norm_name};
+use super::plan::{Budgets, Plan, norm_name, shown};
 use super::record::{Class, Finding, Guess, Labelled, Record, Saved, Sight, State, Survival};
 use super::survival::Way;
 use super::{comparison, likeness};
@@ -74,6 +74,7 @@ pub fn examine(
             plan.attack
         )));
     }
+    let norm = norm_name(plan.attack.norm());
     let lab = Lab { model, plan, classes, seed, comparisons };
     let views: Vec<RgbImage> = subjects.iter().map(|s| s.view.clone()).collect();
     let clean = predict(model, &views);
@@ -84,7 +85,7 @@ pub fn examine(
         Budgets::Each(epsilons) => {
             for &epsilon in epsilons {
                 let tag = if epsilons.len() > 1 {
-                    format!(".{}", epsilon.to_string().replace('/', "-"))
+                    format!(".{}", shown(epsilon, norm).replace('/', "-"))
                 } else {
                     String::new()
                 };
@@ -246,7 +247,7 @@ impl Lab<'_> {
             l2: hit.l2,
         };
         let comparison = match self.comparisons {
-            true => Some(png(&comparison::draw(record, &saved, &hit.epsilon.to_string(), original, picture))?),
+            true => Some(png(&comparison::draw(record, &saved, &shown(hit.epsilon, &record.norm), original, picture))?),
             false => None,
         };
         let survival = self.survival(record, original, picture)?;

@@ -99,7 +99,7 @@ fn results_depend_on_neither_workers_nor_batches() {
 fn killed_and_started_again_it_redoes_at_most_what_was_under_way() {
     let scene = Scene::new();
     let photos = scene.photos(8);
-    let with = [&["--method", "pgd40x5", "--epsilon", "1/255", "--workers", "1"][..], SMALL].concat();
+    let with = [&["--method", "pgd20x3", "--epsilon", "1/255", "--workers", "1"][..], SMALL].concat();
     let calm = scene.attacked(&photos, "calm", &with);
 
     let out = scene.path("killed");
