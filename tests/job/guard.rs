@@ -16,7 +16,7 @@ fn stripes(folder: &Path) {
             let folder = folder.join(side).join(format!("width{class}"));
             std::fs::create_dir_all(&folder).unwrap();
             for number in 0..count {
-                let phase = random.random_range(0.0..6.28);
+                let phase = random.random_range(0.0..std::f64::consts::TAU);
                 let colour: [f64; 3] = [(); 3].map(|()| random.random_range(-1.0..1.0));
                 let picture = RgbImage::from_fn(32, 32, |x, _| {
                     let wave = (f64::from(x) * f64::from(class + 1) * 0.4 + phase).sin();
