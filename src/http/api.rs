@@ -62,6 +62,7 @@ impl<'a> From<&'a Status> for Line<'a> {
 pub(super) fn router() -> Router<Arc<Site>> {
     Router::new()
         .route("/api/cluster", get(cluster))
+        .route("/api/models", get(models))
         .route("/api/jobs", get(jobs))
         .route("/api/jobs/{job}", get(job))
         .route("/api/jobs/{job}/curves", get(curves))
@@ -97,6 +98,26 @@ async fn cluster(State(site): State<Arc<Site>>) -> Answer<Json<Value>> {
         "dead_letters": broker.as_ref().map(|b| b.dead),
         "trouble": trouble,
     })))
+}
+
+/// Each model with what happened to it last; its whole history is a page of its own.
+async fn models(State(site): State<Arc<Site>>) -> Answer<Json<Value>> {
+    let lines = site.models().await?.into_iter().map(|trend| {
+        let judged = trend.nights.iter().rev().find(|n| !n.by_hand);
+        let now = trend.nights.last();
+        json!({
+            "model": trend.model,
+            "epsilon": trend.epsilon,
+            "current": trend.current,
+            "clean": now.and_then(|n| n.current_clean),
+            "robust": now.and_then(|n| n.current_robust),
+            "night": judged.map(|n| &n.name),
+            "outcome": judged.map(|n| &n.what),
+            "reason": judged.map(|n| &n.reason),
+            "at": judged.map(|n| &n.at),
+        })
+    });
+    Ok(Json(Value::Array(lines.collect())))
 }
 
 async fn jobs(State(site): State<Arc<Site>>) -> Answer<Json<Value>> {

@@ -5,6 +5,7 @@
 //! /                              coordinator: the page, which asks the rest for what it shows
 //! /api/…                         coordinator: JSON, explained in docs/http.md
 //! /jobs/<job>/report.html        coordinator: what a job left for people
+//! /models/<model>/history.html   coordinator: a model over the nights
 //! ```
 
 mod access;
@@ -14,6 +15,7 @@ mod answer;
 mod api;
 mod census;
 mod ledger;
+mod models;
 mod page;
 mod probes;
 mod site;

@@ -208,6 +208,18 @@
     await pictures(job);
   };
 
+  const models = found => {
+    const share = accuracy => accuracy === null ? "–" : `${(100 * accuracy).toFixed(1)}\u00a0%`;
+    show("registry", found.length > 0);
+    put("modellist", ...found.map(m => make("tr", {},
+      make("th", { scope: "row" }, make("a", { href: `/models/${m.model}/history.html` }, m.model)),
+      make("td", {}, m.current || "none"),
+      make("td", { class: "number" }, share(m.clean)),
+      make("td", { class: "number" }, share(m.robust)),
+      make("td", {}, m.night ? `${m.night}: ` : "–", m.outcome ? make("span", { class: `state ${m.outcome}` }, m.outcome) : null),
+      make("td", {}, m.reason || ""))));
+  };
+
   const trouble = text => {
     put("trouble", text || "");
     show("trouble", Boolean(text));
@@ -220,6 +232,7 @@
     try {
       const said = cluster(await ask("/api/cluster"));
       list(await ask("/api/jobs"));
+      models(await ask("/api/models"));
       await detail();
       trouble(said);
     } catch (e) {

@@ -13,7 +13,7 @@ use super::answer::{Answer, SLOW, within};
 use crate::coordinator::JobSpec;
 use crate::error::{Error, Kind};
 use crate::report;
-use crate::task::JobId;
+use crate::task::{JobId, ModelName};
 
 /// Reports are refused above this size.
 const REPORT_LIMIT: u64 = 256 << 20;
@@ -33,6 +33,16 @@ pub(super) fn router() -> Router<Arc<Site>> {
         .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page.js")))
         .route("/report.css", file("text/css; charset=utf-8", report::STYLE))
         .route("/jobs/{job}/{file}", get(result))
+        .route("/models/{model}/history.html", get(history))
+}
+
+async fn history(State(site): State<Arc<Site>>, Path(model): Path<String>) -> Answer<impl IntoResponse> {
+    let name: ModelName = model.parse()?;
+    let all = site.models().await?;
+    let trend = all.iter().find(|trend| trend.model == name.0);
+    let trend = trend.ok_or_else(|| Error::not_found(format!("there is no model {name}")))?;
+    let headers: [(HeaderName, &str); 2] = [(CONTENT_TYPE, HTML), (CONTENT_SECURITY_POLICY, REPORT_POLICY)];
+    Ok((headers, report::history_page(trend)?))
 }
 
 async fn result(State(site): State<Arc<Site>>, Path((job, file)): Path<(String, String)>) -> Answer<impl IntoResponse> {

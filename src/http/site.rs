@@ -9,11 +9,13 @@ use tracing::warn;
 use super::album::Album;
 use super::census::Census;
 use super::ledger::Ledger;
+use super::models::Models;
 use super::{actions, api, page};
 use crate::config::{Layers, Secret};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::health::{Ends, Health};
 use crate::metrics::CoordinatorMetrics;
+use crate::report::Trend;
 
 /// How often the leader counts what is on broker and store for its figures.
 const COUNT: Duration = Duration::from_secs(10);
@@ -30,6 +32,7 @@ pub struct Site {
     pub(super) ledger: Ledger,
     pub(super) census: Census,
     pub(super) album: Album,
+    models: Models,
 }
 
 impl Site {
@@ -50,6 +53,7 @@ impl Site {
             ledger: Ledger::default(),
             census: Census::default(),
             album: Album::default(),
+            models: Models::default(),
         })
     }
 
@@ -67,10 +71,21 @@ impl Site {
                 continue;
             }
             let Ok(ends) = self.ends() else { continue };
-            if let Err(e) = self.census.take(ends, &self.ledger, &self.metrics).await {
+            let counted = async {
+                self.census.take(ends, &self.ledger, &self.metrics).await?;
+                self.metrics.models(&self.models().await?);
+                Ok::<_, Error>(())
+            };
+            if let Err(e) = counted.await {
                 warn!("the cluster was not counted: {}", e.chain());
             }
         }
+    }
+
+    /// Every model of the registry with its history; robust accuracy at this coordinator's `gate.epsilon`.
+    pub(super) async fn models(&self) -> Result<Vec<Arc<Trend>>> {
+        let epsilon = self.settings.clone().resolve()?.settings.gate.epsilon.value();
+        self.models.all(&self.ends()?.store, epsilon).await
     }
 
     pub(super) fn token(&self) -> &Secret {

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use super::{Alone, Real, Tasks};
 use crate::jobs::State;
 use crate::queue::Priority;
-use crate::report::Report;
+use crate::report::{Report, Trend};
 use crate::task::JobId;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +38,17 @@ struct ConditionLabels {
     epsilon: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    model: String,
+    decision: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: String,
+}
+
 /// The figures of a coordinator. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct CoordinatorMetrics {
@@ -52,6 +63,8 @@ pub struct CoordinatorMetrics {
     jobs: Family<StateLabel, Gauge>,
     accuracy: Family<ConditionLabels, Real>,
     success: Family<Alone, Gauge>,
+    decisions: Family<DecisionLabels, Counter>,
+    promoted: Family<ModelLabel, Gauge>,
     in_flight: Arc<Mutex<BTreeMap<JobId, (Priority, u64)>>>,
 }
 
@@ -97,6 +110,12 @@ impl CoordinatorMetrics {
             "hardy_last_success_timestamp_seconds",
             "When the job that was done last ended",
             self.success.clone(),
+        );
+        r.register("hardy_gate_decisions", "Nights that the gate promoted or rejected", self.decisions.clone());
+        r.register(
+            "hardy_current_model_timestamp_seconds",
+            "When the version of a model that is current became so",
+            self.promoted.clone(),
         );
     }
 
@@ -175,7 +194,28 @@ impl CoordinatorMetrics {
         self.success.get_or_create(&[]).set(ended);
     }
 
+    /// Takes down what the histories of all models say.
+    pub fn models(&self, trends: &[Arc<Trend>]) {
+        self.promoted.clear();
+        for trend in trends {
+            let model = trend.model.clone();
+            for decision in ["promoted", "rejected"] {
+                let nights = trend.nights.iter().filter(|n| !n.by_hand && n.what == decision).count() as u64;
+                let labels = DecisionLabels { model: model.clone(), decision };
+                // Histories only grow, and a counter only rises.
+                let counter = self.decisions.get_or_create(&labels);
+                counter.inc_by(nights.saturating_sub(counter.get()));
+            }
+            let changed = trend.nights.iter().rev().find(|n| n.what == "promoted" || n.what == "rolled-back");
+            if let Some(at) = changed.and_then(|n| n.at.parse::<jiff::Timestamp>().ok()) {
+                self.promoted.get_or_create(&ModelLabel { model }).set(at.as_second());
+            }
+        }
+    }
+
     fn forget(&self) {
+        self.decisions.clear();
+        self.promoted.clear();
         self.queues.clear();
         self.dead.clear();
         self.workers.clear();
@@ -243,6 +283,45 @@ mod tests {
         }
         metrics.lead(false);
         assert_eq!(lines(&metrics), ["hardy_task_retries_total 0", "hardy_leader 0"]);
+    }
+
+    #[test]
+    fn what_the_gate_decided_is_counted_by_model() {
+        let night = |what: &str, at: &str, by_hand: bool| crate::report::TrendNight {
+            at: at.into(),
+            name: "n".into(),
+            what: what.into(),
+            by_hand,
+            forced: false,
+            reason: String::new(),
+            clean: None,
+            robust: None,
+            current: None,
+            current_clean: None,
+            current_robust: None,
+            gate: None,
+        };
+        let mut nights = vec![
+            night("promoted", "2026-01-01T02:00:00Z", false),
+            night("rejected", "2026-01-02T02:00:00Z", false),
+            night("promoted", "2026-01-02T09:00:00Z", true),
+        ];
+        let metrics = CoordinatorMetrics::default();
+        let tell = |nights: &[crate::report::TrendNight]| {
+            let trend = Trend { model: "flowers".into(), epsilon: 0.01, current: None, nights: nights.to_vec() };
+            metrics.models(&[Arc::new(trend)]);
+            lines(&metrics)
+        };
+        tell(&nights);
+        nights.push(night("rejected", "2026-01-03T02:00:00Z", false));
+        let told = tell(&nights);
+        for line in [
+            "hardy_gate_decisions_total{model=\"flowers\",decision=\"promoted\"} 1",
+            "hardy_gate_decisions_total{model=\"flowers\",decision=\"rejected\"} 2",
+            "hardy_current_model_timestamp_seconds{model=\"flowers\"} 1767344400",
+        ] {
+            assert!(told.iter().any(|l| l == line), "{line}: {told:#?}");
+        }
     }
 
     #[test]
