@@ -7,7 +7,7 @@ const SEEKERS: [Attack; 3] =
 
 /// f64 logits ±score of a linear function, whose boundary is known.
 fn linear(images: &Tensor) -> Tensor {
-    let score = images.flatten(1, -1).to_kind(Kind::Double).matmul(&wave(&[48, 1], 0.9, 0.3)) - 0.4;
+    let score = images.flatten(1, -1).to_kind(Kind::Double).matmul(&wave(&[48, 1], 0.9, 0.3)) - 2.0;
     Tensor::cat(&[&score, &(-&score)], 1)
 }
 
