@@ -22,19 +22,19 @@ pub(super) fn attempt(
     let clean = logits.argmax(1, false);
     let mut standing = Standing::all(images, goal, noise);
     standing.note(images, &clean);
-    // The class to be left, and those that may be reached: [n], [n, C].
+    // The class to be left, where it is one, and those that may be reached: [n], [n, C].
     let (mut own, mut rivals) = match goal {
-        Goal::Away(labels) => (labels.shallow_clone(), scores::runners_up(&logits, labels, RIVALS)),
-        Goal::Towards(targets) => (clean, targets.unsqueeze(1)),
+        Goal::Away(labels) => (Some(labels.shallow_clone()), scores::runners_up(&logits, labels, RIVALS)),
+        Goal::Towards(targets) => (None, targets.unsqueeze(1)),
     };
     let (mut current, mut total) = (images.shallow_clone(), images.zeros_like());
     for _ in 0..steps {
-        let (way, logits) = to_the_nearest(model, &current, &own, &rivals);
+        let (way, logits) = to_the_nearest(model, &current, own.as_ref(), &rivals);
         let left = settle(&mut standing, &current, &logits.argmax(1, false), epsilon);
         if standing.is_empty() {
             return standing.end();
         }
-        (own, rivals) = (own.index_select(0, &left), rivals.index_select(0, &left));
+        (own, rivals) = (own.map(|own| own.index_select(0, &left)), rivals.index_select(0, &left));
         total = select(&(total + way), &left);
         current = (&standing.images + &total * (1.0 + overshoot)).clamp_(0.0, 1.0);
     }
@@ -52,10 +52,10 @@ fn settle(standing: &mut Standing, current: &Tensor, predicted: &Tensor, epsilon
     going
 }
 
-/// The way to the nearest boundary between `own` and one of `rivals`, were the model linear; the logits.
-fn to_the_nearest(model: &Model, images: &Tensor, own: &Tensor, rivals: &Tensor) -> (Tensor, Tensor) {
+/// The way to the nearest boundary between `own`, or the best class, and one of `rivals`, were the model linear; the logits.
+fn to_the_nearest(model: &Model, images: &Tensor, own: Option<&Tensor>, rivals: &Tensor) -> (Tensor, Tensor) {
     let count = rivals.size()[1];
-    let lead = |logits: &Tensor, rival: i64| scores::of(logits, &rivals.select(1, rival)) - scores::of(logits, own);
+    let lead = |logits: &Tensor, rival: i64| scores::lead(logits, &rivals.select(1, rival), own);
     let sums = |logits: &Tensor| (0..count).map(|rival| lead(logits, rival).sum(None::<Kind>)).collect();
     let (slopes, logits) = gradients_of(model, images, sums);
     let mut way = images.zeros_like();

@@ -29,20 +29,20 @@ pub(super) fn attempt(
     let mut standing = Standing::all(images, goal, noise);
     standing.note(images, &clean);
     let (own, targets) = match goal {
-        Goal::Away(labels) => (labels.shallow_clone(), scores::runners_up(&logits, labels, TARGETS)),
-        Goal::Towards(targets) => (clean, targets.unsqueeze(1)),
+        Goal::Away(labels) => (Some(labels.shallow_clone()), scores::runners_up(&logits, labels, TARGETS)),
+        Goal::Towards(targets) => (None, targets.unsqueeze(1)),
     };
     let mut best = Nearest::none(images);
     for restart in 0..i64::from(restarts) {
         for turn in 0..targets.size()[1] {
-            let own = own.index_select(0, standing.rows());
+            let own = own.as_ref().map(|own| own.index_select(0, standing.rows()));
             let target = targets.select(1, turn).index_select(0, standing.rows());
             let round = (restart * targets.size()[1] + turn) as u64;
             let start = match restart {
                 0 => standing.images.shallow_clone(),
                 _ => start(&standing, &best.distance, epsilon, round),
             };
-            best = run(model, &mut standing, best, start, [own, target], epsilon, steps);
+            best = run(model, &mut standing, best, start, (own, target), epsilon, steps);
             if standing.is_empty() {
                 return standing.end();
             }
@@ -59,24 +59,24 @@ fn start(standing: &Standing, distance: &Tensor, epsilon: f64, round: u64) -> Te
     (&standing.images + noise * each(&width)).clamp_(0.0, 1.0)
 }
 
-/// One run from class `own` to `target` for those that stand. With a finite ε an image that gets within it
+/// One run from class `own`, or whatever is best, to `target` for those that stand. With a finite ε an image that gets within it
 /// leaves. Returns the nearest of the others.
 fn run(
     model: &Model,
     standing: &mut Standing,
     mut best: Nearest,
     start: Tensor,
-    [mut own, mut target]: [Tensor; 2],
+    (mut own, mut target): (Option<Tensor>, Tensor),
     epsilon: f64,
     steps: u32,
 ) -> Nearest {
     let enough = if epsilon.is_finite() { epsilon } else { 0.0 };
     let mut current = start;
     for _ in 0..steps {
-        let next = step(model, &standing.images, &current, &own, &target);
+        let next = step(model, &standing.images, &current, own.as_ref(), &target);
         let predicted = predict(model, &next);
         let reached = standing.goal().reached(&predicted);
-        let rows = Tensor::arange(own.size()[0], (Kind::Int64, own.device()));
+        let rows = Tensor::arange(target.size()[0], (Kind::Int64, target.device()));
         best.note(&rows, &next, &predicted, &Norm::LInf.distance(&next, &standing.images), &reached);
         let back = &standing.images + (&next - &standing.images) * BACKWARD;
         current = back.where_self(&each(&reached), &next);
@@ -87,15 +87,15 @@ fn run(
             break;
         }
         current = select(&current, &left);
-        (own, target) = (own.index_select(0, &left), target.index_select(0, &left));
+        (own, target) = (own.map(|own| own.index_select(0, &left)), target.index_select(0, &left));
     }
     best
 }
 
 /// Beyond the boundary as it would be, were the model linear: from where the image is, and a little from
 /// the original.
-fn step(model: &Model, images: &Tensor, current: &Tensor, own: &Tensor, target: &Tensor) -> Tensor {
-    let lead = |logits: &Tensor| scores::of(logits, target) - scores::of(logits, own);
+fn step(model: &Model, images: &Tensor, current: &Tensor, own: Option<&Tensor>, target: &Tensor) -> Tensor {
+    let lead = |logits: &Tensor| scores::lead(logits, target, own);
     let (slope, logits) = gradient_of(model, current, |logits| lead(logits).sum(None::<Kind>));
     let missing = -lead(&logits).to_kind(current.kind());
     let inner = |a: &Tensor, b: Tensor| (a * b).sum_dim_intlist([1, 2, 3].as_slice(), false, None);

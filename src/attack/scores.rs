@@ -19,6 +19,11 @@ pub(super) fn best_other(logits: &Tensor, classes: &Tensor) -> Tensor {
     logits.scatter_value(1, &classes.unsqueeze(1), f64::NEG_INFINITY).amax([1], false)
 }
 
+/// By how much `targets` `[N]` exceed the class to be left, or where there is none, the best other class.
+pub(super) fn lead(logits: &Tensor, targets: &Tensor, own: Option<&Tensor>) -> Tensor {
+    of(logits, targets) - own.map_or_else(|| best_other(logits, targets), |own| of(logits, own))
+}
+
 /// By how much the goal is missed: negative where it is reached, 0 on the boundary.
 pub(super) fn margin(logits: &Tensor, goal: &Goal) -> Tensor {
     let margin = of(logits, goal.classes()) - best_other(logits, goal.classes());
@@ -48,6 +53,8 @@ mod tests {
         };
         expect(margin(&logits, &Goal::Away(&classes)), [1.0, -3.0]);
         expect(margin(&logits, &Goal::Towards(&classes)), [-1.0, 3.0]);
+        expect(lead(&logits, &classes, None), [1.0, -3.0]);
+        expect(lead(&logits, &classes, Some(&Tensor::from_slice(&[1i64, 0]))), [2.0, 0.5]);
         assert_eq!(integers(&runners_up(&logits, &classes, 2).flatten(0, 1)), [2, 1, 1, 2]);
         assert_eq!(runners_up(&logits, &classes, 9).size(), [2, 3]);
     }
