@@ -107,6 +107,9 @@ impl FromStr for Attack {
             return Ok(attack);
         }
         let rest = rest.strip_prefix('-').unwrap_or(rest);
+        if !rest.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(unknown());
+        }
         let (first, second) = match rest.split_once('x') {
             Some((first, second)) => (first, Some(second)),
             None => (rest, None),

@@ -8,7 +8,7 @@ use serde::de::value::{Error as Unknown, StrDeserializer};
 use serde_json::json;
 
 use crate::config::{Architecture, Settings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{self, Weights, checkpoint, import, write_whole};
 
 #[derive(Debug, Subcommand)]
@@ -61,5 +61,8 @@ pub(super) fn starting(settings: &Settings) -> Result<Option<Weights>> {
         "imagenet" => import::imagenet(architecture)?,
         path => import::with_timm_names(architecture, import::load_file(Path::new(path))?),
     };
-    model::fold(architecture, &found).map(Some)
+    let source = &settings.model.weights;
+    model::fold(architecture, &found)
+        .map(Some)
+        .map_err(|e| Error::new(e.kind(), format!("weights {}", source.escape_debug())).because(e))
 }

@@ -25,7 +25,8 @@ pub fn decode(bytes: &[u8], settings: &DataSettings) -> Result<RgbImage, String>
     guarded(|| {
         let (_, mut decoder) = open(bytes, settings)?;
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut image = DynamicImage::from_decoder(decoder).map_err(|e| format!("cannot be decoded: {e}"))?;
+        let mut image = DynamicImage::from_decoder(decoder)
+            .map_err(|e| format!("cannot be decoded: {}", e.to_string().trim_end()))?;
         image.apply_orientation(orientation);
         Ok(flatten(image))
     })
@@ -100,7 +101,8 @@ fn open<'a>(bytes: &'a [u8], settings: &DataSettings) -> Result<(ImageFormat, im
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(settings.max_pixels.saturating_mul(4));
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| format!("its header cannot be read: {e}"))?;
+    let decoder =
+        reader.into_decoder().map_err(|e| format!("its header cannot be read: {}", e.to_string().trim_end()))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(format!("it has no pixels ({width}x{height})"));

@@ -272,12 +272,12 @@ mod tests {
             "hardy_queue_messages{queue=\"normal\",state=\"ready\"} 7",
             "hardy_queue_messages{queue=\"normal\",state=\"unacked\"} 5",
             "hardy_queue_messages{queue=\"high\",state=\"unacked\"} 0",
-            "hardy_dead_letters 1",
-            "hardy_workers 7",
-            "hardy_workers_busy 5",
+            "hardy_dead_letters{} 1",
+            "hardy_workers{} 7",
+            "hardy_workers_busy{} 5",
             "hardy_jobs{state=\"running\"} 2",
             "hardy_jobs{state=\"failed\"} 0",
-            "hardy_last_success_timestamp_seconds 1790000000",
+            "hardy_last_success_timestamp_seconds{} 1790000000",
         ] {
             assert!(told.iter().any(|l| l == line), "{line}: {told:#?}");
         }

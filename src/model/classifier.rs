@@ -93,7 +93,7 @@ mod tests {
             let model = load(&brought(name)).unwrap();
             assert!(model.is_differentiable());
             let images = formula_images(32, 32);
-            let labels = Tensor::from_slice(&[1i64]);
+            let labels = Tensor::from_slice(&[0i64]);
             let (gradient, logits) =
                 gradient(&|x: &Tensor| model.logits(x), &images, &Objective::CrossEntropy(&labels));
             for (i, expected) in numbers("logits").into_iter().enumerate() {
@@ -106,7 +106,7 @@ mod tests {
             let flat = gradient.reshape([-1]);
             for (i, expected) in numbers("gradient_first").into_iter().enumerate() {
                 let found = flat.double_value(&[i as i64]);
-                assert!((found - expected).abs() < 1e-4 * expected.abs().max(0.1), "{name}: {found} {expected}");
+                assert!((found - expected).abs() < 1e-3 * expected.abs().max(1e-3), "{name}: {found} {expected}");
             }
         }
     }

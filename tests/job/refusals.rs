@@ -8,6 +8,7 @@ use crate::scene::{Scene, hardy, text};
 /// Runs and returns exit code and message.
 fn refused(scene: &Scene, data: &Path, more: &[&str]) -> (Option<i32>, String) {
     let out = scene.path("refused");
+    let _ = fs::remove_dir_all(&out);
     let mut command = crate::scene::program();
     command.arg("run").arg("--data").arg(data).arg("--out").arg(&out);
     let small = ["model.architecture=hardy_small", "model.weights=none", "model.input_size=32"];
@@ -109,7 +110,7 @@ fn photos_of_all_kinds_are_used_or_set_aside_with_a_reason() {
     scene.run(&out, 2, &["baseline.rounds=1", "train.rounds=1", "data.quarantine_limit=0.2"]);
     let report: serde_json::Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
     let aside = report["quarantine"]["list"].as_array().unwrap();
-    for (file, reason) in [("truncated.jpg", "end"), ("empty.jpg", "empty"), ("text.jpg", "not a")] {
+    for (file, reason) in [("truncated.jpg", "cannot be read"), ("empty.jpg", "empty"), ("text.jpg", "not a")] {
         let found = aside.iter().find(|q| q["path"].as_str().unwrap().ends_with(file));
         let found = found.unwrap_or_else(|| panic!("{file} is not among {aside:?}"));
         assert!(found["reason"].as_str().unwrap().contains(reason), "{found}");

@@ -58,7 +58,7 @@ described = {"classes": CLASSES, "input_size": SIZE, "resize": "squash", "mean":
 
 probe = formula.images(SIZE, SIZE).requires_grad_(True)
 logits = model(normalised(probe))
-torch.nn.functional.cross_entropy(logits, torch.tensor([1])).backward()
+torch.nn.functional.cross_entropy(logits, torch.tensor([0])).backward()
 answers = {
     "logits": [round(v, 6) for v in logits[0].tolist()],
     "gradient_l1": round(probe.grad.abs().sum().item(), 6),
