@@ -50,7 +50,9 @@ pub(crate) use cluster::interrupted;
 pub use logging::Logging;
 
 use crate::config::{Layers, Resolved};
-use crate::error::{Error, Result};
+#[cfg(feature = "compute")]
+use crate::error::Error;
+use crate::error::Result;
 
 const EXIT_CODES: &str = "\
 Exit codes:

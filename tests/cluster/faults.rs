@@ -77,7 +77,7 @@ fn a_job_goes_on_without_what_is_lost_where_it_may_and_fails_where_it_diverges()
 fn photos_from_elsewhere_and_tasks_beyond_the_brokers_patience() {
     let mut cluster = Cluster::start();
     let alone = cluster.scene.path("alone");
-    let long = ["train.steps_per_round=60", "baseline.rounds=1"];
+    let long = ["train.steps_per_round=250", "baseline.rounds=1", "train.rounds=1"];
     cluster.scene.run(&alone, 2, &long);
     let impatient =
         "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 300).";
