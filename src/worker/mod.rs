@@ -12,7 +12,7 @@ mod photos;
 mod thread;
 mod training;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,7 @@ use crate::jobs::Jobs;
 use crate::metrics::WorkerMetrics;
 use crate::queue::{Delivery, Queue, Topic};
 use crate::store::{Blob, Key, Reader, Store};
-use crate::task::{Envelope, Event, JobId, Report, Success, Task, VERSION, WorkerId};
+use crate::task::{Envelope, Event, JobId, Report, Success, Task, TaskId, VERSION, WorkerId};
 use crate::trace;
 
 use cache::Cache;
@@ -42,6 +42,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// How long a worker keeps away from tasks after its disk has failed it, or its release.
 const TROUBLE: Duration = Duration::from_secs(20);
+
+/// Finished tasks that a worker remembers.
+const REMEMBERED: usize = 256;
 
 /// For how long a job that had not ended is taken to be running.
 const NEWS: Duration = Duration::from_secs(5);
@@ -74,6 +77,9 @@ pub struct Worker {
     specs: BTreeMap<String, Arc<JobSpec>>,
     /// Jobs that had not ended, and when that was asked.
     running: BTreeMap<JobId, Instant>,
+    /// Tasks done lately, by the hash of their job's settings: one that took longer than the broker waits comes
+    /// again although it is done.
+    finished: VecDeque<(String, TaskId)>,
 }
 
 /// One try at a task: everything the work needs.
@@ -119,7 +125,7 @@ impl Worker {
     pub fn new(setup: Setup) -> Result<Self> {
         let cache = Cache::new(&setup.cache)?;
         let thread = Thread::start(&setup.id)?;
-        Ok(Self { setup, cache, thread, specs: BTreeMap::new(), running: BTreeMap::new() })
+        Ok(Self { setup, cache, thread, specs: BTreeMap::new(), running: BTreeMap::new(), finished: VecDeque::new() })
     }
 
     /// Works until `stop`, or until no task came for `idle` (zero: for ever). A task in progress at `stop` has
@@ -162,6 +168,10 @@ impl Worker {
                 return delivery.ack().await;
             }
         };
+        if self.finished.iter().any(|(spec, id)| *spec == task.spec.sha256 && *id == task.id) {
+            debug!(task = %task.id, "left out: it was done here, and the broker did not wait for the answer");
+            return delivery.ack().await;
+        }
         if self.has_ended(&task.job).await {
             debug!(task = %task.id, "left out: its job has ended");
             return delivery.ack().await;
@@ -228,7 +238,12 @@ impl Worker {
                 Report::Failed { error: e.chain(), code: e.kind().exit_code() }
             }
         };
+        let done = matches!(last, Report::Done(_));
         report(last).send(&*queue).await?;
+        if done {
+            self.finished.truncate(REMEMBERED - 1);
+            self.finished.push_front((task.spec.sha256.clone(), task.id.clone()));
+        }
         delivery.ack().await
     }
 
