@@ -201,7 +201,8 @@ impl Bench {
         for _ in 0..3 {
             let mut celery = Command::new(&python);
             celery.current_dir(&folder).args(["celery_tasks.py", &self.broker.url(), "2000"]);
-            let output = celery.stderr(Stdio::null()).output().unwrap();
+            let output = celery.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             print!("tasks: {}", String::from_utf8_lossy(&output.stdout));
         }
     }

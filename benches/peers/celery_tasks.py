@@ -28,7 +28,7 @@ app.conf.update(
 )
 
 
-@app.task
+@app.task(name="nothing")
 def nothing():
     """Does nothing; its result is None."""
 
@@ -38,7 +38,7 @@ def main():
     app.conf.broker_url = url
     command = [sys.executable, "-m", "celery", "-A", "celery_tasks", "-b", url, "worker"]
     command += ["--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING"]
-    worker = subprocess.Popen(command)
+    worker = subprocess.Popen(command, stdout=sys.stderr)
     try:
         nothing.delay().get(timeout=60)
         began = time.monotonic()
