@@ -83,17 +83,10 @@ pub struct Memory {
 impl Memory {
     /// Reads it.
     pub async fn of(store: &dyn Store, prefix: &Key) -> Result<Self> {
-        let root = prefix.join("log");
-        let mut folders: BTreeMap<String, Vec<Key>> = BTreeMap::new();
-        let mut entries = store.list(Some(&root)).await?;
-        while let Some(entry) = entries.try_next().await? {
-            let below = entry.key.as_str()[root.as_str().len()..].trim_start_matches('/').to_string();
-            if let Some((folder, _)) = below.split_once('/') {
-                folders.entry(folder.to_string()).or_default().push(entry.key);
-            }
-        }
         let mut memory = Self::default();
-        let Some((folder, mut pages)) = folders.pop_last() else { return Ok(memory) };
+        let Some((folder, mut pages)) = folders(store, &prefix.join("log")).await?.pop_last() else {
+            return Ok(memory);
+        };
         pages.sort();
         let start = pages.iter().rposition(|k| k.name().ends_with(".snapshot.json")).unwrap_or(0);
         for key in &pages[start..] {
@@ -137,10 +130,25 @@ impl Memory {
     }
 }
 
+/// The pages below `root` by the folder they lie in.
+async fn folders(store: &dyn Store, root: &Key) -> Result<BTreeMap<String, Vec<Key>>> {
+    let mut folders: BTreeMap<String, Vec<Key>> = BTreeMap::new();
+    let mut entries = store.list(Some(root)).await?;
+    while let Some(entry) = entries.try_next().await? {
+        let below = entry.key.as_str()[root.as_str().len()..].trim_start_matches('/').to_string();
+        if let Some((folder, _)) = below.split_once('/') {
+            folders.entry(folder.to_string()).or_default().push(entry.key);
+        }
+    }
+    Ok(folders)
+}
+
 /// The log of one job, open for appending.
 #[derive(Debug)]
 pub struct Log {
     store: Arc<dyn Store>,
+    /// Below it lie the folders of all coordinators.
+    root: Key,
     folder: Key,
     next: u64,
     memory: Memory,
@@ -153,8 +161,9 @@ impl Log {
     pub async fn take_over(store: Arc<dyn Store>, prefix: &Key, coordinator: &str) -> Result<Self> {
         let memory = Memory::of(&*store, prefix).await?;
         let epoch = if memory.folder.is_empty() { 0 } else { epoch_of(&memory.folder)? + 1 };
-        let folder = prefix.join("log").join(format!("{epoch:08}-{coordinator}"));
-        let mut log = Self { store, folder, next: 0, memory, since_snapshot: 0, at_snapshot: 0 };
+        let root = prefix.join("log");
+        let folder = root.join(format!("{epoch:08}-{coordinator}"));
+        let mut log = Self { store, root, folder, next: 0, memory, since_snapshot: 0, at_snapshot: 0 };
         log.snapshot().await?;
         Ok(log)
     }
@@ -200,6 +209,18 @@ impl Log {
             self.snapshot().await?;
         }
         Ok(())
+    }
+
+    /// Fails once readers follow another folder than this one. The coordinator that wrote it need not lead: where the
+    /// right to lead changed hands in the middle of a take-over, both may have chosen the same epoch.
+    pub async fn confirm(&self) -> Result<()> {
+        let root = &self.root;
+        match folders(&*self.store, root).await?.pop_last() {
+            Some((last, _)) if last.as_str() > self.folder.name() => {
+                Err(Error::storage(format!("the job was taken over meanwhile ({root}/{last})")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Forgets failures and what was published, so that a job that is tried again starts its open tasks afresh.
@@ -284,6 +305,22 @@ mod tests {
         let third = open(&store, "a").await;
         let known: Vec<_> = third.all().map(|d| d.task.0.as_str()).collect();
         assert_eq!(known, ["t00001", "t00002", "t00004"]);
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_notices_that_it_is_not_the_one_that_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
+        let prefix = Key::new("jobs/j").unwrap();
+        let mut leader = open(&store, "a").await;
+        leader.append(page(&[1])).await.unwrap();
+        leader.confirm().await.unwrap();
+        // Both listed the folders before the other one wrote.
+        let stale = prefix.join("log/00000000-b/00000000.snapshot.json");
+        store.put_json(&stale, &Page { version: VERSION, ..Page::default() }).await.unwrap();
+        assert!(leader.confirm().await.unwrap_err().to_string().contains("00000000-b"));
+        let again = open(&store, "a").await;
+        again.confirm().await.unwrap();
     }
 
     #[tokio::test]

@@ -117,7 +117,8 @@ impl Coordinator {
             job.log.reopen().await?;
             return Ok(Err(e));
         }
-        Ok(outcome)
+        job.log.confirm().await?;
+        Ok(Ok(()))
     }
 
     async fn program(&self, job: &mut Job) -> Result<()> {

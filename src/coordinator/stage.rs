@@ -137,6 +137,7 @@ impl Job {
             let flying = open.values().filter(|t| t.started.is_some()).count();
             self.metrics.in_flight(&self.spec.id, self.spec.settings.job.priority, flying as u64);
         }
+        self.log.confirm().await?;
         self.tell(Progress::StageDone { name: name.to_string() });
         let known = |id: &TaskId| self.log.get(id).cloned();
         let missing = || Error::internal(format!("stage {name} ended without all its tasks"));

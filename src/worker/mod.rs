@@ -77,9 +77,9 @@ pub struct Worker {
     specs: BTreeMap<String, Arc<JobSpec>>,
     /// Jobs that had not ended, and when that was asked.
     running: BTreeMap<JobId, Instant>,
-    /// Tasks done lately, by the hash of their job's settings: one that took longer than the broker waits comes
-    /// again although it is done.
-    finished: VecDeque<(String, TaskId)>,
+    /// What was reported of tasks done lately, by the hash of their job's settings: one that took longer than the
+    /// broker waits comes again although it is done.
+    finished: VecDeque<(String, TaskId, Event)>,
 }
 
 /// One try at a task: everything the work needs.
@@ -168,8 +168,11 @@ impl Worker {
                 return delivery.ack().await;
             }
         };
-        if self.finished.iter().any(|(spec, id)| *spec == task.spec.sha256 && *id == task.id) {
-            debug!(task = %task.id, "left out: it was done here, and the broker did not wait for the answer");
+        if delivery.redelivered() > 0
+            && let Some(event) = self.reported(&task)
+        {
+            debug!(task = %task.id, "reported again: it was done here, and the broker did not wait for the answer");
+            event.send(&*self.setup.queue).await?;
             return delivery.ack().await;
         }
         if self.has_ended(&task.job).await {
@@ -239,12 +242,20 @@ impl Worker {
             }
         };
         let done = matches!(last, Report::Done(_));
-        report(last).send(&*queue).await?;
+        let last = report(last);
+        last.send(&*queue).await?;
         if done {
             self.finished.truncate(REMEMBERED - 1);
-            self.finished.push_front((task.spec.sha256.clone(), task.id.clone()));
+            self.finished.push_front((task.spec.sha256, task.id, last));
         }
         delivery.ack().await
+    }
+
+    /// What this worker reported when it did the task. Only for a message that was delivered before: a coordinator
+    /// that asks anew has no use for the last answer.
+    fn reported(&self, task: &Task) -> Option<&Event> {
+        let mut finished = self.finished.iter();
+        finished.find(|(spec, id, _)| *spec == task.spec.sha256 && *id == task.id).map(|(_, _, event)| event)
     }
 
     /// Says that a task cannot be read, then leaves it to others for a while: they may be of its release.
