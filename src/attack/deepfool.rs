@@ -19,14 +19,9 @@ pub(super) fn attempt(
     noise: &Noise,
 ) -> Attempt {
     let logits = tch::no_grad(|| model(images));
-    let clean = logits.argmax(1, false);
     let mut standing = Standing::all(images, goal, noise);
-    standing.note(images, &clean);
-    // The class to be left, where it is one, and those that may be reached: [n], [n, C].
-    let (mut own, mut rivals) = match goal {
-        Goal::Away(labels) => (Some(labels.shallow_clone()), scores::runners_up(&logits, labels, RIVALS)),
-        Goal::Towards(targets) => (None, targets.unsqueeze(1)),
-    };
+    standing.note(images, &logits.argmax(1, false));
+    let (mut own, mut rivals) = scores::contest(&logits, goal, RIVALS);
     let (mut current, mut total) = (images.shallow_clone(), images.zeros_like());
     for _ in 0..steps {
         let (way, logits) = to_the_nearest(model, &current, own.as_ref(), &rivals);

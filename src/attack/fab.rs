@@ -25,13 +25,9 @@ pub(super) fn attempt(
     noise: &Noise,
 ) -> Attempt {
     let logits = tch::no_grad(|| model(images));
-    let clean = logits.argmax(1, false);
     let mut standing = Standing::all(images, goal, noise);
-    standing.note(images, &clean);
-    let (own, targets) = match goal {
-        Goal::Away(labels) => (Some(labels.shallow_clone()), scores::runners_up(&logits, labels, TARGETS)),
-        Goal::Towards(targets) => (None, targets.unsqueeze(1)),
-    };
+    standing.note(images, &logits.argmax(1, false));
+    let (own, targets) = scores::contest(&logits, goal, TARGETS);
     let mut best = Nearest::none(images);
     for restart in 0..i64::from(restarts) {
         for turn in 0..targets.size()[1] {

@@ -39,6 +39,15 @@ pub(super) fn runners_up(logits: &Tensor, classes: &Tensor, count: i64) -> Tenso
     others.topk(count.min(logits.size()[1] - 1), 1, true, true).1
 }
 
+/// The class to be left `[N]`, where it is one, and those that may be reached, the likeliest first: `[N, C]`, at
+/// most `count` of them.
+pub(super) fn contest(logits: &Tensor, goal: &Goal, count: i64) -> (Option<Tensor>, Tensor) {
+    match goal {
+        Goal::Away(labels) => (Some(labels.shallow_clone()), runners_up(logits, labels, count)),
+        Goal::Towards(targets) => (None, targets.unsqueeze(1)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,7 +38,7 @@ pub(super) fn run(args: CoordinatorArgs) -> Result<()> {
         if let Some(listener) = http::listen(&settings.http).await? {
             let mut registry = Registry::default();
             metrics.register(&mut registry);
-            let site = Site::new(&id, &settings.http.token, layers, health.clone(), metrics.clone());
+            let site = Site::new(&id, &settings, layers, health.clone(), metrics.clone());
             let router = site.router().merge(http::probes(health.clone(), registry));
             cluster::serve_http(listener, router);
             tokio::spawn(async move { site.count().await });

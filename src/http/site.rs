@@ -11,7 +11,7 @@ use super::census::Census;
 use super::ledger::Ledger;
 use super::models::Models;
 use super::{actions, api, page};
-use crate::config::{Layers, Secret};
+use crate::config::{Layers, Secret, Settings};
 use crate::error::{Error, Result};
 use crate::health::{Ends, Health};
 use crate::metrics::CoordinatorMetrics;
@@ -25,6 +25,8 @@ const COUNT: Duration = Duration::from_secs(10);
 pub struct Site {
     pub(super) coordinator: String,
     token: Secret,
+    /// The budget of the robust accuracy that is shown of models.
+    epsilon: f64,
     /// What a job is submitted with where the request says nothing else.
     pub(super) settings: Layers,
     health: Arc<Health>,
@@ -36,18 +38,19 @@ pub struct Site {
 }
 
 impl Site {
-    /// The page of the coordinator named `coordinator`, which was given `settings`.
+    /// The page of the coordinator named `coordinator`, which was given `layers` and made `settings` of them.
     pub fn new(
         coordinator: &str,
-        token: &Secret,
-        settings: Layers,
+        settings: &Settings,
+        layers: Layers,
         health: Arc<Health>,
         metrics: CoordinatorMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
             coordinator: coordinator.to_owned(),
-            token: token.clone(),
-            settings,
+            token: settings.http.token.clone(),
+            epsilon: settings.gate.epsilon.value(),
+            settings: layers,
             health,
             metrics,
             ledger: Ledger::default(),
@@ -84,8 +87,7 @@ impl Site {
 
     /// Every model of the registry with its history; robust accuracy at this coordinator's `gate.epsilon`.
     pub(super) async fn models(&self) -> Result<Vec<Arc<Trend>>> {
-        let epsilon = self.settings.clone().resolve()?.settings.gate.epsilon.value();
-        self.models.all(&self.ends()?.store, epsilon).await
+        self.models.all(&self.ends()?.store, self.epsilon).await
     }
 
     pub(super) fn token(&self) -> &Secret {

@@ -58,7 +58,10 @@ impl World {
         let (health, metrics) = (Arc::new(Health::default()), CoordinatorMetrics::default());
         let mut registry = Registry::default();
         metrics.register(&mut registry);
-        let site = Site::new("c-1", &Secret::from(token), Layers::new().unwrap(), health.clone(), metrics);
+        let layers = Layers::new().unwrap();
+        let mut given = layers.clone().resolve().unwrap().settings;
+        given.http.token = Secret::from(token);
+        let site = Site::new("c-1", &given, layers, health.clone(), metrics);
         let settings = HttpSettings { listen: "127.0.0.1:0".into(), token: Secret::default() };
         let listener = super::listen(&settings).await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();

@@ -26,6 +26,8 @@ fn environment() -> std::result::Result<Environment<'static>, Error> {
     env.add_filter("model", |name: String| format::model(&name).to_owned());
     env.add_filter("quoted", |text: String| quoted(&text));
     env.add_filter("markdown", |text: String| markdown(&text));
+    env.add_template("head.html", include_str!("head.html"))?;
+    env.add_template("figure.html", include_str!("figure.html"))?;
     env.add_template("page.html", include_str!("page.html"))?;
     env.add_template("history.html", include_str!("history.html"))?;
     env.add_template("card.md", include_str!("card.md"))?;

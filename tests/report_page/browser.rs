@@ -1,12 +1,11 @@
 //! The page in headless Chromium: nothing overflows, every picture loads, nothing is complained about.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use hardy::report::{Report, history_page, page};
 
+use super::chromium::{chromium, complaints};
 use super::demo;
 
 /// Reports on itself once everything has loaded.
@@ -30,28 +29,6 @@ const FRAME: &str = r#"<!doctype html><title>waiting</title><body style="margin:
 <script>addEventListener("message", e => { document.title = JSON.stringify(e.data); });</script>
 <iframe src="FILE" style="border:0;width:WIDTHpx;height:900px"></iframe>"#;
 
-fn chromium(folder: &Path, arguments: &[&str]) -> Output {
-    let program = env::var("CHROMIUM").unwrap_or_else(|_| "chromium".into());
-    let profile = tempfile::tempdir_in(folder).unwrap();
-    let output = Command::new(&program)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--virtual-time-budget=10000"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|e| {
-            panic!("'{program}' cannot be run ({e}): install Chromium (`make test` does) or set CHROMIUM to it")
-        });
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-/// What the browser's console was told.
-fn complaints(output: &Output) -> Vec<String> {
-    String::from_utf8_lossy(&output.stderr).lines().filter(|l| l.contains("CONSOLE")).map(String::from).collect()
-}
-
 /// Shows `html` in a frame of `width` pixels and returns what the probe found.
 fn probe(html: &str, width: u32) -> serde_json::Value {
     let folder = tempfile::tempdir().unwrap();
@@ -59,7 +36,7 @@ fn probe(html: &str, width: u32) -> serde_json::Value {
     fs::write(folder.path().join("page.html"), probed).unwrap();
     let frame = folder.path().join("frame.html");
     fs::write(&frame, FRAME.replace("FILE", "page.html").replace("WIDTH", &width.to_string())).unwrap();
-    let output = chromium(folder.path(), &["--window-size=1400,1000", "--dump-dom", &address(&frame)]);
+    let output = chromium(&["--window-size=1400,1000", "--dump-dom", &address(&frame)]);
     assert_eq!(complaints(&output), [] as [String; 0]);
     let dom = String::from_utf8(output.stdout).unwrap();
     let title = dom.split("<title>").nth(1).unwrap().split("</title>").next().unwrap();
@@ -132,7 +109,7 @@ fn the_probe_notices_a_page_that_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("page.html");
     fs::write(&file, "<!doctype html><title>x</title><script>missing()</script>").unwrap();
-    let output = chromium(folder.path(), &["--dump-dom", &address(&file)]);
+    let output = chromium(&["--dump-dom", &address(&file)]);
     assert_eq!(complaints(&output).len(), 1);
 }
 
@@ -141,7 +118,7 @@ fn the_page_prints() {
     let folder = tempfile::tempdir().unwrap();
     let (file, pdf) = (folder.path().join("page.html"), folder.path().join("page.pdf"));
     fs::write(&file, demo_page()).unwrap();
-    chromium(folder.path(), &["--no-pdf-header-footer", &format!("--print-to-pdf={}", pdf.display()), &address(&file)]);
+    chromium(&["--no-pdf-header-footer", &format!("--print-to-pdf={}", pdf.display()), &address(&file)]);
     let bytes = fs::read(&pdf).unwrap();
     assert!(bytes.starts_with(b"%PDF") && bytes.len() > 100_000, "{} bytes", bytes.len());
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod browser;
+#[path = "../chromium/mod.rs"]
+mod chromium;
 mod content;
 mod demo;
 mod schema;

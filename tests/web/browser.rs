@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use crate::chromium::{chromium, complaints};
 
 /// Tells the frame around it what the page looks like, again and again while it changes.
 const PROBE: &str = r##"setInterval(() => {
@@ -95,26 +96,4 @@ fn pass(client: TcpStream, to: SocketAddr) -> std::io::Result<()> {
 
 fn answer(client: &mut TcpStream, media: &str, body: &str) -> std::io::Result<()> {
     write!(client, "HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nConnection: close\r\n\r\n{body}")
-}
-
-fn chromium(arguments: &[&str]) -> Output {
-    let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".into());
-    let profile = tempfile::tempdir().unwrap();
-    let output = Command::new(&program)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--virtual-time-budget=8000"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|e| {
-            panic!("'{program}' cannot be run ({e}): install Chromium (`make test` does) or set CHROMIUM to it")
-        });
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-/// What the browser's console was told.
-fn complaints(output: &Output) -> Vec<String> {
-    String::from_utf8_lossy(&output.stderr).lines().filter(|l| l.contains("CONSOLE")).map(String::from).collect()
 }

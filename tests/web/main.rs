@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod browser;
+#[path = "../chromium/mod.rs"]
+mod chromium;
 mod cluster;
 mod http;
 #[path = "../python/mod.rs"]
