@@ -81,7 +81,7 @@ pub use name::KNOWN;
 pub use noise::Noise;
 pub(crate) use published::PGD_STEP;
 #[cfg(feature = "compute")]
-pub use quantise::quantise;
+pub use quantise::{quantise, quantise_in};
 #[cfg(feature = "compute")]
 use standing::Standing;
 
@@ -246,6 +246,25 @@ impl Attack {
             self,
             Self::RandomSign { .. } | Self::FixedPixel | Self::Fgsm { .. } | Self::RsFgsm { .. } | Self::NFgsm { .. }
         )
+    }
+
+    /// The attacks that it goes through one after the other, each over what the one before left: itself, or those of
+    /// an ensemble.
+    pub fn stages(self) -> Vec<Self> {
+        match self {
+            Self::AutoAttack => Self::AUTO_ATTACK.to_vec(),
+            attack => vec![attack],
+        }
+    }
+
+    /// The same with twice the steps, where more steps make it stronger; of an ensemble its first attack.
+    pub fn with_twice_the_steps(self) -> Option<Self> {
+        match self {
+            Self::Pgd { steps, restarts, step } => Some(Self::Pgd { steps: 2 * steps, restarts, step }),
+            Self::Apgd { loss, steps, restarts } => Some(Self::Apgd { loss, steps: 2 * steps, restarts }),
+            Self::AutoAttack => Self::APGD_CE.with_twice_the_steps(),
+            _ => None,
+        }
     }
 
     /// How far this attack may move a value, as a multiple of ε: 1 for all that stay in the ε-ball.

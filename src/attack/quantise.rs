@@ -2,6 +2,9 @@
 
 use tch::Tensor;
 
+use super::{Norm, each};
+use crate::config::Epsilon;
+
 /// The 8-bit image nearest to `adversarial` that is at most `levels` away, in every value, from the
 /// 8-bit image nearest to `images`. All `[N, 3, H, W]`, f32 in `[0, 1]`; the values returned are
 /// whole 255ths, as if decoded from a file, so that pictures made of them lose nothing. What is not
@@ -12,6 +15,23 @@ pub fn quantise(adversarial: &Tensor, images: &Tensor, levels: u8) -> Tensor {
     let wanted = original.where_self(&wanted.isnan(), &wanted);
     let (low, high) = (&original - f64::from(levels), original + f64::from(levels));
     wanted.clamp_tensor(Some(low), Some(high)).clamp_(0.0, 255.0) / 255.0
+}
+
+/// The same within `epsilon` in `norm`. In L2 an image that rounding leads beyond ε is rounded towards the original
+/// instead, which shortens every change. In L0 rounding changes no pixel that the attack left alone.
+pub fn quantise_in(adversarial: &Tensor, images: &Tensor, norm: Norm, epsilon: Epsilon) -> Tensor {
+    let nearest = |levels| quantise(adversarial, images, levels);
+    match norm {
+        Norm::LInf => nearest(epsilon.levels()),
+        Norm::L0 => nearest(u8::MAX),
+        Norm::L2 => {
+            let (rounded, original) = (nearest(u8::MAX), quantise(images, images, 0));
+            let change = ((adversarial - &original) * 255.0).nan_to_num_(0.0, None::<f64>, None::<f64>).trunc();
+            let shorter = quantise(&(&original + change / 255.0), images, u8::MAX);
+            let far = norm.distance(&rounded, &original).gt(epsilon.value());
+            shorter.where_self(&each(&far), &rounded)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -44,6 +64,21 @@ mod tests {
                 prop_assert!(after.abs_diff(*before) <= levels);
             }
             prop_assert!(tensor(&pictures(&quantised)).equal(&quantised), "pictures lose nothing");
+        }
+
+        #[test]
+        fn pictures_stay_within_epsilon_in_l2(
+            original in prop::collection::vec(any::<u8>(), 12), shift in prop::collection::vec(-0.3f32..0.3, 12),
+        ) {
+            let clean = tensor([&picture(&original)]);
+            let adversarial = (&clean + Tensor::from_slice(&shift).view([1, 3, 1, 4])).clamp(0.0, 1.0);
+            let length = |image: &Tensor| Norm::L2.distance(image, &clean).double_value(&[0]);
+            let epsilon = Epsilon::new((length(&adversarial) + 1e-6).min(1.0)).unwrap();
+            let saved = quantise_in(&adversarial, &clean, Norm::L2, epsilon);
+            if length(&adversarial) <= 1.0 {
+                prop_assert!(length(&saved) <= epsilon.value() + 1e-6);
+            }
+            prop_assert!(tensor(&pictures(&saved)).equal(&saved), "pictures lose nothing");
         }
 
         #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use super::model::ScriptArgs;
+use super::model::{ScriptArgs, surrogate};
 use super::run::{JobArgs, Request, perform};
 use super::terminal;
 use crate::attack::Attack;
@@ -14,7 +14,7 @@ use crate::coordinator::Program;
 use crate::dataset::{decode::decode, view};
 use crate::error::{Context, Error, Kind, Result};
 use crate::lab::{
-    self, Budgets, Finding, Guess, Labelled, Plan, Record, SUMMARY_FILE, Specimen, State, Subject, Summary,
+    self, Budgets, Finding, Guess, Labelled, Models, Plan, Record, SUMMARY_FILE, Specimen, State, Subject, Summary,
 };
 use crate::model::{self, Brought, Classifier, write_whole};
 
@@ -49,6 +49,9 @@ pub(super) struct AttackArgs {
     /// The class to reach, name or number. Default: any but the true one.
     #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
     target: Option<String>,
+    /// Make the images against this model and see whether they transfer; `imagenet`, a folder or a file.
+    #[arg(long, value_name = "MODEL")]
+    from: Option<String>,
     /// The attack. Default: attack.method, or the usual one of --norm.
     #[arg(long)]
     method: Option<String>,
@@ -73,6 +76,7 @@ pub(super) fn run(mut args: AttackArgs, as_json: bool, quiet: bool) -> Result<()
     }
     let model = args.model.take().unwrap_or_else(|| settings.job.model.clone().into());
     let brought = args.script.bring(&model)?;
+    let surrogate = surrogate(&settings, &brought.spec)?;
     let settings = brought.spec.fit(settings);
     let plan = Plan::new(&settings.attack, brought.spec.classes())?;
     if let Budgets::Each(epsilons) = &plan.budgets
@@ -82,20 +86,22 @@ pub(super) fn run(mut args: AttackArgs, as_json: bool, quiet: bool) -> Result<()
     }
     if args.photos.is_dir() {
         let out = args.out.ok_or_else(|| Error::usage("a folder of photos needs --out FOLDER for its results"))?;
-        let request = Request::of(Program::Attack, settings, &args.photos, brought);
-        perform(request, &out, &args.job, as_json, quiet)?;
+        let mut request = Request::of(Program::Attack, settings, &args.photos, brought);
+        request.surrogate = surrogate;
+        perform(request, &out, as_json, quiet)?;
         return tell(&out, as_json);
     }
     let out = args.out.unwrap_or_else(|| ".".into());
-    one(&args.photos, &out, &settings, &brought, &plan, (as_json, quiet))
+    one(&args.photos, &out, &settings, (&brought, surrogate.as_ref()), &plan, (as_json, quiet))
 }
 
 /// All layers of settings, the flags of this command last.
 fn settings(args: &AttackArgs) -> Result<Settings> {
-    let mut layers = args.job.settings.layers()?;
+    let mut layers = args.job.layers()?;
     let text = |text: &String| Value::String(text.clone());
     let mut flags = vec![("attack.label", args.label.as_ref().map(text), "--label")];
     flags.push(("attack.target", args.target.as_ref().map(text), "--target"));
+    flags.push(("attack.from", args.from.as_ref().map(text), "--from"));
     let usual = args.norm.as_ref().map(|norm| match norm.as_str() {
         "l2" => "cw",
         "l0" => "one-pixel",
@@ -143,16 +149,19 @@ fn one(
     photo: &Path,
     out: &Path,
     settings: &Settings,
-    brought: &Brought,
+    (brought, surrogate): (&Brought, Option<&Brought>),
     plan: &Plan,
     (as_json, quiet): (bool, bool),
 ) -> Result<()> {
     let subject = subject(photo, settings, brought, plan)?;
-    let classifier = Classifier::load(&brought.spec, &brought.bytes, model::device(&settings.model.device)?)?;
+    let device = model::device(&settings.model.device)?;
+    let load = |model: &Brought| Classifier::load(&model.spec, &model.bytes, device);
+    let (classifier, surrogate) = (load(brought)?, surrogate.map(load).transpose()?);
     let bar = terminal::bar(u8::MAX.into(), "levels", quiet || plan.budgets != Budgets::Smallest);
     let step = |level: u8, _: usize| bar.set_position(level.into());
     let with = (settings.job.seed, settings.attack.comparisons);
-    let found = lab::examine(&classifier, std::slice::from_ref(&subject), plan, brought.spec.classes(), with, &step)?;
+    let models = Models { attacked: &classifier, surrogate: surrogate.as_ref(), classes: brought.spec.classes() };
+    let found = lab::examine(&models, std::slice::from_ref(&subject), plan, with, &step)?;
     bar.finish_and_clear();
     let Some(mut specimen) = found.into_iter().next() else {
         return Err(Error::internal("the lab lost a photo"));

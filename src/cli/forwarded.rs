@@ -24,6 +24,10 @@ pub(super) mod nightly {
     pub(in crate::cli) type NightlyArgs = super::Unread;
 }
 
+pub(super) mod patch {
+    pub(in crate::cli) type PatchArgs = super::Unread;
+}
+
 pub(super) mod predict {
     pub(in crate::cli) type PredictArgs = super::Unread;
 }

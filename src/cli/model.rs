@@ -1,11 +1,12 @@
 //! Flags that name a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::error::Result;
-use crate::model::{Brought, ScriptHints, bring};
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::model::{Brought, Described, ScriptHints, bring};
 
 /// Above these flags in the help.
 const HEADING: &str = "TorchScript files (or FILE.json beside FILE.pt with classes, input_size, mean, std)";
@@ -29,10 +30,21 @@ pub(super) struct ScriptArgs {
 
 impl ScriptArgs {
     /// The model at `path`.
-    pub(super) fn bring(self, path: &std::path::Path) -> Result<Brought> {
+    pub(super) fn bring(self, path: &Path) -> Result<Brought> {
         let Self { input_size, mean, std, classes } = self;
         bring(path, &ScriptHints { input_size, mean, std, classes })
     }
+}
+
+/// The model that `attack.from` names, if it names one; it must fit the one that is attacked.
+pub(super) fn surrogate(settings: &Settings, attacked: &Described) -> Result<Option<Brought>> {
+    let from = &settings.attack.from;
+    if from.is_empty() {
+        return Ok(None);
+    }
+    let brought = bring(Path::new(from), &ScriptHints::default())?;
+    attacked.check_twin(&brought.spec).map_err(|e| Error::new(e.kind(), format!("attack.from = \"{from}\": {e}")))?;
+    Ok(Some(brought))
 }
 
 fn channels(text: &str) -> std::result::Result<[f32; 3], String> {

@@ -12,16 +12,16 @@ use sha2::{Digest, Sha256};
 
 use super::SettingsArgs;
 use super::jobs::{print_json, verdict};
-use super::model::ScriptArgs;
+use super::model::{ScriptArgs, surrogate};
 use super::watch::follow;
 use super::{cluster, weights};
 use crate::config::{JobKind, Settings};
-use crate::coordinator::{JobSpec, Night, Place, Program, now, tonight};
+use crate::coordinator::{JobSpec, Night, Place, Program, Surrogate, now, tonight};
 use crate::dataset;
 use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs};
 use crate::lab::Plan;
-use crate::model::{self, Described};
+use crate::model::{self, Brought, Described};
 use crate::store::{Blob, Key, LocalStore, Store};
 use crate::task::{JobId, VERSION, VersionId};
 
@@ -49,6 +49,9 @@ pub(super) struct SubmitArgs {
     /// Instead of a real job, one of so many empty tasks: measures the cluster itself.
     #[arg(long, value_name = "TASKS", conflicts_with = "data")]
     rehearse: Option<u32>,
+    /// Each of the empty tasks stores an object.
+    #[arg(long, requires = "rehearse")]
+    stored: bool,
     /// The job's name; {date} in it is today's date, or the one that HARDY_SCHEDULED says. Default: job.name and a
     /// part made of its settings.
     #[arg(long)]
@@ -83,6 +86,9 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
             if let (Some(blob), Some(bytes)) = (&spec.weights, given.bytes) {
                 store.put_bytes(&blob.key, bytes).await?;
             }
+            if let (Some(other), Some(brought)) = (&spec.surrogate, given.surrogate) {
+                store.put_bytes(&other.weights.key, brought.bytes).await?;
+            }
         }
         let fresh = jobs.submit(&spec).await?;
         jobs::wake(&*queue, &spec.id).await?;
@@ -104,16 +110,22 @@ struct Given {
     program: Program,
     bytes: Option<Vec<u8>>,
     model: Option<Described>,
+    surrogate: Option<Brought>,
 }
 
 impl Given {
+    /// Of a job that looks at no model.
+    fn start(program: Program, bytes: Option<Vec<u8>>) -> Self {
+        Self { program, bytes, model: None, surrogate: None }
+    }
+
     fn find(args: &mut SubmitArgs, settings: &Settings) -> Result<Self> {
         if let Some(tasks) = args.rehearse {
-            return Ok(Self { program: Program::Rehearse { tasks }, bytes: None, model: None });
+            return Ok(Self::start(Program::Rehearse { tasks, stored: args.stored }, None));
         }
         if args.night.is_some() {
             // It finds its own start: the current model, or these weights the first night.
-            return Ok(Self { program: Program::Night, bytes: None, model: None });
+            return Ok(Self::start(Program::Night, None));
         }
         let program = match settings.job.kind {
             JobKind::Train if args.script != ScriptArgs::default() => {
@@ -123,18 +135,20 @@ impl Given {
             }
             JobKind::Train => {
                 let bytes = weights::starting(settings)?.as_ref().map(model::checkpoint::write).transpose()?;
-                return Ok(Self { program: Program::Train, bytes, model: None });
+                return Ok(Self::start(Program::Train, bytes));
             }
             JobKind::Evaluate => Program::Evaluate,
             JobKind::Augment => Program::Augment,
             JobKind::Attack => Program::Attack,
         };
         let brought = std::mem::take(&mut args.script).bring(Path::new(&settings.job.model))?;
+        let mut other = None;
         if program == Program::Attack {
             // What cannot be done is refused here, not on the cluster.
             Plan::new(&settings.attack, brought.spec.classes())?;
+            other = surrogate(settings, &brought.spec)?;
         }
-        Ok(Self { program, bytes: Some(brought.bytes), model: Some(brought.spec) })
+        Ok(Self { program, bytes: Some(brought.bytes), model: Some(brought.spec), surrogate: other })
     }
 }
 
@@ -156,7 +170,7 @@ impl Photos {
             return Ok(Self::Remote(data.to_string()));
         }
         let path = Path::new(data);
-        let whole = path.canonicalize().context(Kind::Data, || format!("the photos {data} cannot be found"))?;
+        let whole = path.canonicalize().context(Kind::NotFound, || format!("the photos {data} cannot be found"))?;
         if whole.is_dir() {
             return Ok(Self::Local(whole));
         }
@@ -185,11 +199,7 @@ impl Photos {
     /// What tells one set of photos from another: names and sizes.
     fn digest(&self) -> Result<Option<String>> {
         let Some(folder) = self.folder() else { return Ok(None) };
-        let mut digest = Sha256::new();
-        for (name, size) in dataset::folder::list(&folder)? {
-            digest.update(format!("{size} {name}\n"));
-        }
-        Ok(Some(hex::encode(digest.finalize())))
+        dataset::folder::digest(&folder).map(Some)
     }
 }
 
@@ -215,7 +225,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) 
     let id: JobId = match &args.name {
         Some(name) => dated(name, std::env::var("HARDY_SCHEDULED").ok().as_deref())?,
         None => {
-            let identity = json!({ "settings": of_job, "data": args.data, "tasks": args.rehearse, "photos": digest, "weights": sha256 });
+            let identity = json!({ "settings": of_job, "data": args.data, "tasks": args.rehearse, "stored": args.stored, "photos": digest, "weights": sha256 });
             let digest = hex::encode(Sha256::digest(identity.to_string()));
             format!("{}-{}", of_job.job.name, &digest[..8]).parse()?
         }
@@ -233,6 +243,14 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) 
         photos: digest,
         weights: sha256.map(|sha256| Blob { key, sha256, size }),
         model: given.model.clone(),
+        surrogate: given.surrogate.as_ref().map(|brought| Surrogate {
+            model: brought.spec.clone(),
+            weights: Blob {
+                key: prefix.join("surrogate.safetensors"),
+                sha256: hex::encode(Sha256::digest(&brought.bytes)),
+                size: brought.bytes.len() as u64,
+            },
+        }),
         night: None,
         created: now(),
     })

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::night::Night;
-use crate::config::Settings;
+use crate::config::{Settings, stored};
 use crate::model::Described;
 use crate::store::{Blob, Key};
 use crate::task::JobId;
@@ -18,6 +18,7 @@ pub struct JobSpec {
     /// What it is to do.
     pub program: Program,
     /// All settings, those of queue, store and workers blanked.
+    #[serde(deserialize_with = "stored")]
     pub settings: Settings,
     /// Where the photos are: a store's URL.
     pub source: String,
@@ -28,11 +29,23 @@ pub struct JobSpec {
     pub weights: Option<Blob>,
     /// The model those weights are, where it is measured, attacked or trained further with its own head.
     pub model: Option<Described>,
+    /// The model that images are made against in place of that one (`attack.from`).
+    #[serde(default)]
+    pub surrogate: Option<Surrogate>,
     /// The night, where it is one.
     #[serde(default)]
     pub night: Option<Night>,
     /// When it was submitted: RFC 3339, UTC.
     pub created: String,
+}
+
+/// A second model of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Surrogate {
+    /// What it is.
+    pub model: Described,
+    /// A checkpoint, or the TorchScript file as it is.
+    pub weights: Blob,
 }
 
 /// What a job does with its photos.
@@ -53,6 +66,8 @@ pub enum Program {
     Rehearse {
         /// How many.
         tasks: u32,
+        /// Whether each stores an object.
+        stored: bool,
     },
 }
 

@@ -134,6 +134,7 @@ mod tests {
         let record = Record {
             image: "a.png".into(),
             attack: "fgsm".into(),
+            transferred: false,
             norm: "linf".into(),
             seed: 1,
             size: 8,

@@ -10,6 +10,8 @@ mod comparison;
 pub mod likeness;
 mod plan;
 mod record;
+#[cfg(feature = "compute")]
+pub mod sticker;
 mod summary;
 #[cfg(feature = "compute")]
 mod survival;
@@ -20,7 +22,7 @@ pub use plan::{Budgets, Plan, norm_name, shown};
 pub use record::{Class, Finding, Guess, Labelled, Record, Saved, Sight, State, Survival};
 pub use summary::{Budget, ClassLine, Summary};
 #[cfg(feature = "compute")]
-pub use trial::{Pictures, Specimen, Subject, examine};
+pub use trial::{Models, Pictures, Specimen, Subject, examine};
 
 /// The name of the file that sums up a folder under attack.
 pub const SUMMARY_FILE: &str = "attack.json";

@@ -11,6 +11,9 @@ pub struct Record {
     pub image: String,
     /// The attack's name.
     pub attack: String,
+    /// The images were made against another model (`attack.from`).
+    #[serde(default)]
+    pub transferred: bool,
     /// `linf`, `l2` or `l0`.
     pub norm: String,
     /// The seed of its random starts.

@@ -9,7 +9,7 @@ use super::plan::{Budgets, Plan, norm_name, shown};
 use super::record::{Class, Finding, Guess, Labelled, Record, Saved, Sight, State, Survival};
 use super::survival::Way;
 use super::{comparison, likeness};
-use crate::attack::{Goal, Noise, Norm, channels_last, quantise};
+use crate::attack::{Goal, Noise, Norm, channels_last, quantise_in};
 use crate::config::Epsilon;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::predict::{predict, top};
@@ -54,28 +54,38 @@ pub struct Pictures {
     pub comparison: Option<Vec<u8>>,
 }
 
-/// Carries `plan` out on `subjects` together. `classes` are those of `model`; random starts come from
-/// `seed` and the keys. `step` is told, in a search for the smallest ε, the level it is at and the
-/// photos that still stand.
+/// Who is attacked.
+#[derive(Debug, Clone, Copy)]
+pub struct Models<'a> {
+    /// The model that is to be misled.
+    pub attacked: &'a Classifier,
+    /// The images are made against this one; none: against the attacked one.
+    pub surrogate: Option<&'a Classifier>,
+    /// The classes that both tell apart.
+    pub classes: &'a [String],
+}
+
+/// Carries `plan` out on `subjects` together. Random starts come from `seed` and the keys. `step` is told, in a
+/// search for the smallest ε, the level it is at and the photos that still stand.
 ///
 /// # Errors
 /// When the attack needs gradients that the model hides.
 pub fn examine(
-    model: &Classifier,
+    models: &Models,
     subjects: &[Subject],
     plan: &Plan,
-    classes: &[String],
     (seed, comparisons): (u64, bool),
     step: &dyn Fn(u8, usize),
 ) -> Result<Vec<Specimen>> {
-    if plan.attack.follows_gradient() && !model.is_differentiable() {
+    let Models { attacked: model, surrogate, classes } = *models;
+    if plan.attack.follows_gradient() && !surrogate.unwrap_or(model).is_differentiable() {
         return Err(Error::model(format!(
             "the model hides its gradient, which {} follows; attacks that only ask for scores work on it",
             plan.attack
         )));
     }
     let norm = norm_name(plan.attack.norm());
-    let lab = Lab { model, plan, classes, seed, comparisons };
+    let lab = Lab { model, surrogate, plan, classes, seed, comparisons };
     let views: Vec<RgbImage> = subjects.iter().map(|s| s.view.clone()).collect();
     let clean = predict(model, &views);
     let mut specimens: Vec<Specimen> = subjects.iter().zip(&clean).map(|(s, seen)| lab.before(s, seen)).collect();
@@ -120,6 +130,7 @@ pub fn examine(
 
 struct Lab<'a> {
     model: &'a Classifier,
+    surrogate: Option<&'a Classifier>,
     plan: &'a Plan,
     classes: &'a [String],
     seed: u64,
@@ -152,6 +163,7 @@ impl Lab<'_> {
         let record = Record {
             image: subject.image.clone(),
             attack: self.plan.attack.to_string(),
+            transferred: self.surrogate.is_some(),
             norm: norm_name(self.plan.attack.norm()).into(),
             seed: self.seed,
             size: subject.view.width(),
@@ -186,7 +198,13 @@ impl Lab<'_> {
         let keys = standing.iter().map(|&i| subjects[i].key.as_str()).collect();
         let noise = Noise { seed: self.seed, purpose: Purpose::Attack, round: 0, keys };
         let model = |x: &Tensor| self.model.logits(x);
-        let attempt = self.plan.attack.attempt(&model, &clean, &goal, epsilon.value(), &noise);
+        let attack = &self.plan.attack;
+        let attempt = match self.surrogate {
+            Some(other) => {
+                attack.transfer(&|x: &Tensor| other.logits(x), &model, &clean, &goal, epsilon.value(), &noise)
+            }
+            None => attack.attempt(&model, &clean, &goal, epsilon.value(), &noise),
+        };
         let ball = if self.plan.attack.norm() == Norm::LInf { epsilon.levels() } else { u8::MAX };
         let change = (&attempt.adversarial - &clean).reshape([standing.len() as i64, -1]);
         let linf = change.abs().amax([1].as_slice(), false);
@@ -194,7 +212,7 @@ impl Lab<'_> {
         let seen = tch::no_grad(|| model(&attempt.adversarial)).softmax(-1, Type::Float).to_device(tch::Device::Cpu);
         let mut pngs = Vec::with_capacity(standing.len());
         let mut pictures = Vec::with_capacity(standing.len());
-        for picture in images::pictures(&quantise(&attempt.adversarial, &clean, ball)) {
+        for picture in images::pictures(&quantise_in(&attempt.adversarial, &clean, attack.norm(), epsilon)) {
             let png = png(&picture)?;
             let decoded = image::load_from_memory_with_format(&png, ImageFormat::Png);
             pictures.push(decoded.context(Kind::Internal, || "a PNG cannot be read back".into())?.into_rgb8());

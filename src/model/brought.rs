@@ -99,6 +99,24 @@ impl Described {
         }
     }
 
+    /// Whether images made against `other` can be shown to this model.
+    ///
+    /// # Errors
+    /// Of kind `Model` where they tell other classes apart or see images of another size.
+    pub fn check_twin(&self, other: &Described) -> Result<()> {
+        if self.classes() != other.classes() {
+            return Err(Error::model("the two models tell other classes apart: images cannot be carried over"));
+        }
+        if self.input_size() != other.input_size() {
+            return Err(Error::model(format!(
+                "the two models see images of {} and of {} pixels: images cannot be carried over",
+                self.input_size(),
+                other.input_size()
+            )));
+        }
+        Ok(())
+    }
+
     /// `settings` of a job that looks at this model.
     pub fn fit(&self, mut settings: Settings) -> Settings {
         if let Self::Network(spec) = self {
