@@ -160,9 +160,13 @@ pub enum Work {
         /// The state of outer Nesterov.
         outer: Option<Blob>,
     },
-    /// Store an empty object and do nothing else: what is left is the cost of the cluster itself. Output `nothing`.
-    Nothing,
-    /// Measure a model on a shard. Output `outcomes`: JSON `Outcomes`; `examples` and `images`: tars.
+    /// Do nothing: what is left is the cost of the cluster itself. Output `nothing`, where it is stored.
+    Nothing {
+        /// Store an empty object.
+        stored: bool,
+    },
+    /// Measure a model on a shard. Outputs `outcomes`: JSON `Outcomes`; `transferred`: JSON `Vec<(String, Outcomes)>`;
+    /// `audit`, `examples`: JSON; `images`: a tar.
     Evaluate {
         /// The photos.
         shard: Blob,
@@ -176,6 +180,10 @@ pub enum Work {
         examples: usize,
         /// Keep the network-size PNGs that were measured.
         keep_images: bool,
+        /// What is tried for the checks' sake.
+        probe: Option<Probe>,
+        /// Checkpoints of the same network that look at the same adversarial images, by the models' names.
+        others: Vec<(String, Blob)>,
     },
 }
 
@@ -188,7 +196,7 @@ impl Work {
             Self::Augment { .. } => "augment",
             Self::Train(_) => "train",
             Self::Merge { .. } => "merge",
-            Self::Nothing => "nothing",
+            Self::Nothing { .. } => "nothing",
             Self::Evaluate { .. } => "evaluate",
             Self::Attack { .. } => "attack",
         }
@@ -244,6 +252,15 @@ pub struct Condition {
     pub attack: String,
     /// 0 for `clean`.
     pub epsilon: Epsilon,
+}
+
+/// Images that no attack has broken are attacked once more, so that the figures can be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The budget.
+    pub epsilon: Epsilon,
+    /// How many images of a shard, at most.
+    pub images: usize,
 }
 
 /// What a worker reports.

@@ -6,9 +6,11 @@ mod ranges;
 mod reference;
 mod secret;
 mod settings;
+mod stored;
 
 pub use epsilon::Epsilon;
 pub use layers::{DEFAULT, Layers, Resolved};
 pub use reference::reference;
 pub use secret::Secret;
 pub use settings::*;
+pub use stored::stored;

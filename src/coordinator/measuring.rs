@@ -5,7 +5,7 @@ use super::stage::Job;
 use super::training::{merged_outcomes, output};
 use crate::config::{Adversary, Epsilon};
 use crate::error::Result;
-use crate::evaluate::Audit;
+use crate::evaluate::{self, Audit};
 use crate::outcome::{Count, Outcomes};
 use crate::report::Example;
 use crate::store::Blob;
@@ -22,19 +22,23 @@ pub struct Measured {
     pub examples: Vec<Example>,
     /// The network-size pictures of each shard, where they were kept.
     pub images: Vec<Blob>,
+    /// What other models predict for its adversarial images.
+    pub transferred: Vec<(String, Outcomes)>,
     /// The tasks' results.
     pub parts: Vec<Success>,
 }
 
-/// Measures `checkpoint`, called `model` in the report, on `shards`.
+/// Measures `checkpoint`, called `model` in the report, on `shards`, and shows its adversarial images to `others`.
 pub async fn measure(
     job: &mut Job,
     model: &str,
     checkpoint: &Blob,
+    others: &[(String, Blob)],
     shards: &[Blob],
     conditions: &[Condition],
 ) -> Result<Measured> {
     let s = &job.spec.settings.evaluate;
+    let probe = evaluate::probe(s, job.spec.settings.adversary.epsilon, shards.len());
     let (examples, keep_images) = (s.examples.div_ceil(shards.len().max(1)), s.keep_images);
     let tasks = shards.iter().enumerate().map(|(i, shard)| {
         let work = Work::Evaluate {
@@ -44,6 +48,8 @@ pub async fn measure(
             limit: 0,
             examples,
             keep_images,
+            probe,
+            others: others.to_vec(),
         };
         (TaskId(format!("evaluate-{model}-{i:05}")), work)
     });
@@ -51,7 +57,12 @@ pub async fn measure(
     let parts: Vec<Success> = job.parts(&format!("evaluate {model}"), tasks).await?.into_iter().flatten().collect();
     let outcomes = merged_outcomes(job, &parts).await?;
     let (mut pictures, mut images, mut audit) = (Vec::new(), Vec::new(), Audit::default());
+    let mut shown: Vec<Vec<Outcomes>> = vec![Vec::new(); others.len()];
     for part in &parts {
+        if !others.is_empty() {
+            let found: Vec<(String, Outcomes)> = read(job, &output(part, "transferred")?).await?;
+            shown.iter_mut().zip(found).for_each(|(all, (_, outcomes))| all.push(outcomes));
+        }
         audit.add(&read(job, &output(part, "audit")?).await?);
         if let Some(blob) = part.outputs.get("examples") {
             let found: Vec<Example> = read(job, blob).await?;
@@ -60,7 +71,9 @@ pub async fn measure(
         images.extend(part.outputs.get("images").cloned());
     }
     pictures.truncate(job.spec.settings.evaluate.examples);
-    Ok(Measured { outcomes, audit, examples: pictures, images, parts })
+    let merged = others.iter().zip(shown).map(|((name, _), parts)| Ok((name.clone(), Outcomes::merge(parts)?)));
+    let transferred = merged.collect::<Result<_>>()?;
+    Ok(Measured { outcomes, audit, examples: pictures, images, transferred, parts })
 }
 
 /// FGSM copies of `shards` made with `checkpoint`, as PNGs at the network's size.
@@ -102,6 +115,8 @@ pub async fn on_static_copies(
             limit: 0,
             examples: 0,
             keep_images: false,
+            probe: None,
+            others: Vec::new(),
         };
         tasks.push((TaskId(format!("static-{model}-{i:05}")), work));
     }

@@ -40,7 +40,7 @@ pub use log::Memory;
 pub use night::{Lease, Night, Outcome, Place, tonight};
 pub use progress::{Observer, Progress};
 pub use results::export;
-pub use spec::{JobSpec, Program, now};
+pub use spec::{JobSpec, Program, Surrogate, now};
 pub use stage::Job;
 
 use post::{Inbox, Post};
@@ -122,8 +122,8 @@ impl Coordinator {
     }
 
     async fn program(&self, job: &mut Job) -> Result<()> {
-        if let Program::Rehearse { tasks } = job.spec.program {
-            let found = program::rehearse(job, tasks).await?;
+        if let Program::Rehearse { tasks, stored } = job.spec.program {
+            let found = program::rehearse(job, tasks, stored).await?;
             return results::write_rehearsal(job, found).await;
         }
         let source = store::open(&job.spec.source, &self.access).await?;
@@ -135,8 +135,8 @@ impl Coordinator {
             }
             Program::Night => night::run(job, &*source, &self.webhook).await,
             Program::Evaluate => {
-                let record = program::evaluate(job, &*source).await?;
-                results::write_evaluation(job, &record).await
+                let evaluated = program::evaluate(job, &*source).await?;
+                results::write_evaluation(job, evaluated).await
             }
             Program::Augment => {
                 let (prepared, copies) = program::augment(job, &*source).await?;

@@ -41,9 +41,13 @@ impl Prepared {
         self.plan.shards.iter().filter(|s| s.split == split).map(|s| s.samples.len() as u64).sum()
     }
 
-    /// The side that is measured at the end: test where there is one, else val.
+    /// The side that is measured at the end: test where there is one, else val. Photos that nothing is trained on may be
+    /// a side `train` alone.
     pub fn measured(&self) -> Result<Split> {
         let sides = [Split::Test, Split::Val];
+        if !self.plan.shards.is_empty() && self.plan.shards.iter().all(|shard| shard.split == Split::Train) {
+            return Ok(Split::Train);
+        }
         sides.into_iter().find(|s| self.count(*s) > 0).ok_or_else(|| {
             Error::data("there is no val or test side to measure on; set data.val_fraction or data.test_fraction")
         })

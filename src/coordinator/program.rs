@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::config::{Settings, Start};
 use crate::dataset::{Duplicate, Quarantined, Split};
 use crate::error::{Error, Result};
-use crate::evaluate::{self, checks::Subject};
+use crate::evaluate::{self, checks::Origin, checks::Subject};
 use crate::lab::Plan;
 use crate::model::{self, ModelSpec, Weights};
 use crate::outcome::Count;
@@ -17,6 +17,7 @@ use crate::task::{Success, TaskId, Work};
 
 use super::measuring::{self, Measured};
 use super::preparation::{self, Prepared};
+use super::spec::Program;
 use super::stage::Job;
 use super::training::{self, Phase, Shards};
 
@@ -41,8 +42,9 @@ pub struct Trained {
 
 /// Photos to robust model, measured.
 pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
-    let prepared = preparation::prepare(job, source).await?;
     let settings = job.spec.settings.clone();
+    let conditions = evaluate::conditions(&settings.evaluate)?;
+    let prepared = preparation::prepare(job, source).await?;
     let classes = prepared.plan.classes.clone();
     let spec = ModelSpec::new(&settings.model, classes.clone());
     job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
@@ -53,11 +55,12 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
 
     let measured_split = prepared.measured()?;
     let measured_shards = prepared.of(measured_split);
-    let conditions = evaluate::conditions(&settings.evaluate)?;
     let models = [(BASELINE, &baseline.checkpoint), (TRAINED, &trained.checkpoint)];
     let mut measured: Vec<(String, Measured)> = Vec::new();
     for (name, checkpoint) in models {
-        let found = measuring::measure(job, name, checkpoint, &measured_shards, &conditions).await?;
+        let others = models.iter().filter(|(other, _)| *other != name);
+        let others: Vec<_> = others.map(|(other, blob)| (other.to_string(), (*blob).clone())).collect();
+        let found = measuring::measure(job, name, checkpoint, &others, &measured_shards, &conditions).await?;
         measured.push((name.to_string(), found));
     }
     let epsilon = settings.evaluate.static_epsilon;
@@ -169,11 +172,12 @@ pub(super) fn record(
         started: job.spec.created.clone(),
         finished: super::spec::now(),
     };
-    let mut checks = checks(&measured, &data.classes, &settings);
+    let mut checks = checks(&measured, &data.classes, &settings, job.spec.program);
     checks.extend(completeness(&job.left_out));
-    let (mut examples, mut outcomes) = (Vec::new(), Vec::new());
+    let (mut examples, mut outcomes, mut transferred) = (Vec::new(), Vec::new(), Vec::new());
     for (name, found) in measured {
         examples.extend(found.examples);
+        transferred.extend(found.transferred.into_iter().map(|(by, seen)| (name.clone(), by, seen)));
         outcomes.push((name, found.outcomes));
     }
     RunRecord {
@@ -188,6 +192,7 @@ pub(super) fn record(
         events: training.events,
         checks,
         outcomes,
+        transferred,
         static_set: training.static_set,
         examples,
         provenance,
@@ -197,15 +202,31 @@ pub(super) fn record(
 }
 
 /// What the figures say about themselves.
-pub(super) fn checks(measured: &[(String, Measured)], classes: &[String], settings: &Settings) -> Vec<Check> {
-    let subjects = measured.iter().map(|(name, found)| Subject {
-        model: name,
-        outcomes: &found.outcomes,
-        audit: Some(&found.audit),
-        classes: classes.len(),
-        trained_against: (name == TRAINED).then_some(settings.adversary.method),
+pub(super) fn checks(
+    measured: &[(String, Measured)],
+    classes: &[String],
+    settings: &Settings,
+    program: Program,
+) -> Vec<Check> {
+    let found = measured.iter().flat_map(|(name, found)| {
+        let made = measured.iter().filter_map(|(other, of_other)| {
+            let seen = of_other.transferred.iter().find(|(by, _)| by == name)?;
+            Some((other.as_str(), &seen.1))
+        });
+        let shown: Vec<_> = made.collect();
+        evaluate::checks::check(&Subject {
+            model: name,
+            outcomes: &found.outcomes,
+            audit: Some(&found.audit),
+            classes: classes.len(),
+            origin: match name.as_str() {
+                _ if program == Program::Evaluate => Origin::Unknown,
+                BASELINE => Origin::Undefended,
+                _ => Origin::Defended(settings.adversary.method),
+            },
+            shown: &shown,
+        })
     });
-    let found = subjects.flat_map(|s| evaluate::checks::check(&s));
     found
         .map(|c| Check {
             name: format!("{}: {}", c.model, c.name),
@@ -247,16 +268,29 @@ pub(super) async fn initial_checkpoint(job: &Job, classes: &[String]) -> Result<
     job.store.put_bytes(&job.key("initial.safetensors"), model::checkpoint::write(&weights)?).await
 }
 
+/// What a finished evaluation leaves behind.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// For the report.
+    pub record: RunRecord,
+    /// The data set.
+    pub prepared: Prepared,
+    /// The measured pictures, shard by shard, where they were kept.
+    pub images: Vec<Blob>,
+}
+
 /// Photos and a model to figures: every photo of the test side, else of val, else of all.
-pub async fn evaluate(job: &mut Job, source: &dyn Store) -> Result<RunRecord> {
+pub async fn evaluate(job: &mut Job, source: &dyn Store) -> Result<Evaluated> {
     let prepared = preparation::prepare(job, source).await?;
     let checkpoint = given_model(job).await?;
     let settings = job.spec.settings.clone();
     let measured_split = prepared.measured()?;
     let conditions = evaluate::conditions(&settings.evaluate)?;
-    let found = measuring::measure(job, TRAINED, &checkpoint, &prepared.of(measured_split), &conditions).await?;
+    let found = measuring::measure(job, TRAINED, &checkpoint, &[], &prepared.of(measured_split), &conditions).await?;
+    let images = found.images.clone();
     let models = vec![(TRAINED.to_string(), found)];
-    Ok(record(job, Facts::new(&prepared, measured_split), models, &checkpoint, Training::default()))
+    let record = record(job, Facts::new(&prepared, measured_split), models, &checkpoint, Training::default());
+    Ok(Evaluated { record, prepared, images })
 }
 
 /// Photos and a model to adversarial copies of all photos, shard by shard.
@@ -301,9 +335,9 @@ pub struct Rehearsal {
 }
 
 /// Empty tasks, all in one stage.
-pub async fn rehearse(job: &mut Job, tasks: u32) -> Result<Rehearsal> {
+pub async fn rehearse(job: &mut Job, tasks: u32, stored: bool) -> Result<Rehearsal> {
     let began = Instant::now();
-    let all = (0..tasks).map(|number| (TaskId(format!("nothing-{number:07}")), Work::Nothing));
+    let all = (0..tasks).map(|number| (TaskId(format!("nothing-{number:07}")), Work::Nothing { stored }));
     job.parts("rehearse", all.collect()).await?;
     let seconds = began.elapsed().as_secs_f64();
     let left_out = job.left_out.clone();

@@ -7,12 +7,11 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::preparation::Prepared;
-use super::program::{Rehearsal, Trained};
+use super::program::{Evaluated, Rehearsal, Trained};
 use super::spec::JobSpec;
 use super::stage::Job;
 use super::training::output;
-use crate::dataset::Split;
-use crate::dataset::shard::ShardReader;
+use crate::dataset::shard::{Sample, ShardReader};
 use crate::error::{Context, Kind, Result};
 use crate::model;
 use crate::report::{self, Report, RunRecord};
@@ -31,16 +30,27 @@ pub(super) async fn write(job: &Job, trained: Trained) -> Result<()> {
     put(job, &format!("model/{}", model::WEIGHTS_FILE), weights).await?;
     put(job, &format!("model/{}", model::SPEC_FILE), description).await?;
     put(job, "model/README.md", card.into_bytes()).await?;
-    let split = trained.prepared.measured()?;
-    for tar in &trained.images {
-        write_pictures(job, &trained.prepared, split, tar, |key| format!("{key}.png")).await?;
-    }
+    write_measured(job, &trained.prepared, &trained.images).await?;
     finish(job, &trained.record, &report).await
 }
 
-/// The report of an evaluation.
-pub(super) async fn write_evaluation(job: &Job, record: &RunRecord) -> Result<()> {
-    finish(job, record, &Report::new(record)?).await
+/// The report of an evaluation, and kept pictures.
+pub(super) async fn write_evaluation(job: &Job, evaluated: Evaluated) -> Result<()> {
+    write_measured(job, &evaluated.prepared, &evaluated.images).await?;
+    finish(job, &evaluated.record, &Report::new(&evaluated.record)?).await
+}
+
+/// The pictures that were measured: `images/<split>/<class>/<key>.png`.
+async fn write_measured(job: &Job, prepared: &Prepared, tars: &[Blob]) -> Result<()> {
+    let split = prepared.measured()?;
+    let place = |sample: &Sample| {
+        let class = prepared.plan.classes.get(sample.label).map_or("unknown", String::as_str);
+        format!("images/{}/{class}/{}.png", split.name(), sample.key)
+    };
+    for tar in tars {
+        write_pictures(job, tar, place).await?;
+    }
+    Ok(())
 }
 
 /// The figures of a rehearsal.
@@ -61,12 +71,9 @@ pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Optio
         let Some(copy) = copy else { continue };
         let blob = output(copy, "shard")?;
         let paths: BTreeMap<&str, &str> = shard.samples.iter().map(|s| (s.key.as_str(), s.path.as_str())).collect();
-        let name = |key: &str| {
-            let path = paths.get(key).copied().unwrap_or(key);
-            // `a.jpg` and `a.png` of one folder must not meet.
-            format!("{}.png", path.rsplit('/').next().unwrap_or(path))
-        };
-        for (picture, meta) in write_pictures(job, prepared, shard.split, &blob, name).await? {
+        // The whole name: `a.jpg` and `a.png` of one folder must not meet.
+        let place = |s: &Sample| format!("{}.png", paths.get(s.key.as_str()).copied().unwrap_or(&s.key));
+        for (picture, meta) in write_pictures(job, &blob, place).await? {
             let class = |name: &str| {
                 let label = meta.get(name).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
                 prepared.plan.classes.get(label as usize).cloned()
@@ -79,6 +86,10 @@ pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Optio
             manifest.push('\n');
         }
     }
+    for photo in &prepared.plan.quarantined {
+        manifest.push_str(&json!({ "source": photo.path, "set_aside": photo.reason }).to_string());
+        manifest.push('\n');
+    }
     for lost in &job.left_out {
         manifest.push_str(&json!({ "left_out": lost.task, "why": lost.why }).to_string());
         manifest.push('\n');
@@ -86,22 +97,18 @@ pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Optio
     put(job, "manifest.jsonl", manifest.into_bytes()).await
 }
 
-/// Unpacks a shard of pictures to `images/<split>/<class>/<name>`, or without `images` for copies;
-/// returns each picture's place and what its shard says about it.
+/// Unpacks a shard of pictures to the places that `place` names; returns each picture's place and what its shard
+/// says about it.
 async fn write_pictures(
     job: &Job,
-    prepared: &Prepared,
-    split: Split,
     tar: &Blob,
-    name: impl Fn(&str) -> String,
+    place: impl Fn(&Sample) -> String,
 ) -> Result<Vec<(String, serde_json::Value)>> {
     let bytes = job.store.get_blob(tar).await?;
-    let root = if job.spec.program == super::Program::Train { "images/" } else { "" };
     let mut written = Vec::new();
     for sample in ShardReader::new(&bytes[..]) {
         let sample = sample?;
-        let class = prepared.plan.classes.get(sample.label).map_or("unknown", String::as_str);
-        let place = format!("{root}{}/{class}/{}", split.name(), name(&sample.key));
+        let place = place(&sample);
         put(job, &place, sample.image).await?;
         written.push((place, sample.meta));
     }

@@ -51,12 +51,13 @@ impl World {
         JobSpec {
             version: VERSION,
             id: id.parse().unwrap(),
-            program: Program::Rehearse { tasks },
+            program: Program::Rehearse { tasks, stored: false },
             settings: self.settings.of_job(),
             source: String::new(),
             photos: None,
             weights: None,
             model: None,
+            surrogate: None,
             night: None,
             created: "2026-01-01T00:00:00Z".into(),
         }

@@ -117,7 +117,8 @@ impl Phase {
                 rollbacks += 1;
                 if rollbacks > settings.guard.rollbacks {
                     return Err(Error::job(format!(
-                        "round {round}: {what}; the guard has rolled back {} times already (guard.rollbacks)",
+                        "round {}: {what}; the guard has rolled back {} times already (guard.rollbacks)",
+                        round + 1,
                         settings.guard.rollbacks
                     )));
                 }
@@ -125,11 +126,11 @@ impl Phase {
                 let back = match &best {
                     Some((_, good, kept)) => {
                         state = kept.clone();
-                        format!("back to the weights after round {good}")
+                        format!("back to the weights after round {}", good + 1)
                     }
                     None => {
                         state = State::new(start);
-                        "back to the weights before round 0".to_string()
+                        "back to the weights before the first round".to_string()
                     }
                 };
                 let event = GuardEvent { round, what: format!("{what}; {back}, {remedy}") };
@@ -155,7 +156,7 @@ impl Phase {
             state = next;
             let kept = best.as_ref().map_or(0, |b| b.1);
             if settings.train.patience > 0 && round - kept >= settings.train.patience {
-                let what = format!("stopped early: nothing better on the held slice since round {kept}");
+                let what = format!("stopped early: nothing better on the held slice since round {}", kept + 1);
                 let event = GuardEvent { round, what };
                 job.tell(Progress::Guard(event.clone()));
                 events.push(event);
@@ -181,10 +182,16 @@ impl Phase {
     ) -> Result<(State, RoundRecord)> {
         let s = job.spec.settings.clone();
         let tag = format!("{}-r{round:04}-{rollbacks}", self.name);
+        // For people, who count from 1.
+        let title = format!("{} {}", self.name, round + 1);
         let steps = steps_per_round(&s, shards.train_images);
         let (first_step, total_steps) = (round * steps, self.rounds * steps);
         let inner = self.adversarial && s.adversary.freshness == Freshness::Step;
-        let budget = ramp(&s.adversary, first_step + steps, total_steps) * s.adversary.epsilon.value();
+        let budget = match s.adversary.freshness {
+            // Made before the first round, at the full budget.
+            Freshness::Once => s.adversary.epsilon.value(),
+            _ => ramp(&s.adversary, first_step + steps, total_steps) * s.adversary.epsilon.value(),
+        };
         let mut order = shards.train.clone();
         order.shuffle(&mut stream(s.job.seed, Purpose::Order, u64::from(round), self.name));
         let adversarial = if self.adversarial && !inner {
@@ -227,7 +234,7 @@ impl Phase {
             };
             (TaskId(format!("{tag}-train-{replica}")), Work::Train(work))
         });
-        let trained = job.parts(&format!("{} {round}: train", self.name), tasks.collect()).await?;
+        let trained = job.parts(&format!("{title}: train"), tasks.collect()).await?;
         let trained: Vec<Success> = trained.into_iter().flatten().collect();
         let outputs = trained.iter().map(|t| Ok((output(t, "checkpoint")?, output(t, "optimizer")?)));
         let merge = Work::Merge {
@@ -235,14 +242,13 @@ impl Phase {
             replicas: outputs.collect::<Result<_>>()?,
             outer: state.outer.clone(),
         };
-        let merged =
-            job.stage(&format!("{} {round}: merge", self.name), vec![(TaskId(format!("{tag}-merge")), merge)]).await?;
+        let merged = job.stage(&format!("{title}: merge"), vec![(TaskId(format!("{tag}-merge")), merge)]).await?;
         let next = State {
             checkpoint: output(&merged[0], "checkpoint")?,
             optimizer: Some(output(&merged[0], "optimizer")?),
             outer: merged[0].outputs.get("outer").cloned(),
         };
-        let [held_clean, held_fgsm, held_pgd] = self.measure(job, shards, &next.checkpoint, &tag).await?;
+        let [held_clean, held_fgsm, held_pgd] = self.measure(job, shards, &next.checkpoint, &tag, &title).await?;
         let mean = |name: &str| trained.iter().filter_map(|t| t.metrics.get(name)).sum::<f64>() / trained.len() as f64;
         let record = RoundRecord {
             phase: self.name.to_string(),
@@ -278,8 +284,9 @@ impl Phase {
     ) -> Result<Vec<Option<Blob>>> {
         let s = &job.spec.settings;
         let once = s.adversary.freshness == Freshness::Once;
-        let (tag, view) = if once { ("once".to_string(), 0) } else { (format!("r{round:04}-{rollbacks}"), round) };
-        let epsilon = if once { s.adversary.epsilon } else { Epsilon::new(budget).unwrap_or(s.adversary.epsilon) };
+        let (tag, view) =
+            if once { (format!("once-{rollbacks}"), 0) } else { (format!("r{round:04}-{rollbacks}"), round) };
+        let epsilon = Epsilon::new(budget).unwrap_or(s.adversary.epsilon);
         let tasks = order.iter().map(|shard| {
             let work = Work::Augment {
                 shard: shard.clone(),
@@ -292,12 +299,19 @@ impl Phase {
             };
             (TaskId(format!("{}-{tag}-augment-{}", self.name, &shard.sha256[..12])), work)
         });
-        let made = job.parts(&format!("{} {round}: augment", self.name), tasks.collect()).await?;
+        let made = job.parts(&format!("{} {}: augment", self.name, round + 1), tasks.collect()).await?;
         made.iter().map(|m| m.as_ref().map(|m| output(m, "shard")).transpose()).collect()
     }
 
     /// Clean, FGSM and PGD accuracy on the held slice.
-    async fn measure(&self, job: &mut Job, shards: &Shards, model: &Blob, tag: &str) -> Result<[Count; 3]> {
+    async fn measure(
+        &self,
+        job: &mut Job,
+        shards: &Shards,
+        model: &Blob,
+        tag: &str,
+        title: &str,
+    ) -> Result<[Count; 3]> {
         let s = &job.spec.settings;
         let attacked = self.adversarial && s.guard.enabled;
         let mut conditions = vec![Condition { attack: "clean".into(), epsilon: Epsilon::ZERO }];
@@ -316,11 +330,13 @@ impl Phase {
                 // Of the first shard, for whoever watches; no later stage reads them.
                 examples: if attacked && i == 0 { WATCHED } else { 0 },
                 keep_images: false,
+                probe: None,
+                others: Vec::new(),
             };
             (TaskId(format!("{tag}-guard-{i:03}")), work)
         });
         let tasks = tasks.collect();
-        let parts = job.parts(&format!("{tag}: guard"), tasks).await?;
+        let parts = job.parts(&format!("{title}: guard"), tasks).await?;
         let parts: Vec<Success> = parts.into_iter().flatten().collect();
         let outcomes = merged_outcomes(job, &parts).await?;
         let count = |i: usize| if attacked { outcomes.count(i) } else { Count { correct: 0, n: 0 } };

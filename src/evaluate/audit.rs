@@ -17,6 +17,16 @@ pub struct Audit {
     pub flat: u64,
     /// Of these, images whose logits came out otherwise when computed again.
     pub unsteady: u64,
+    /// Images that no attack of at most some budget broke.
+    pub stood: u64,
+    /// Of these, images that were attacked with that budget once more.
+    pub probed: u64,
+    /// Of these, images that noise broke.
+    pub fell_to_noise: u64,
+    /// Of these, images that the strongest attack broke with twice the steps.
+    pub fell_to_steps: u64,
+    /// Of these, images that an attack broke that only asks for scores.
+    pub fell_to_queries: u64,
 }
 
 impl Audit {
@@ -28,6 +38,11 @@ impl Audit {
         self.gradients += other.gradients;
         self.flat += other.flat;
         self.unsteady += other.unsteady;
+        self.stood += other.stood;
+        self.probed += other.probed;
+        self.fell_to_noise += other.fell_to_noise;
+        self.fell_to_steps += other.fell_to_steps;
+        self.fell_to_queries += other.fell_to_queries;
     }
 }
 

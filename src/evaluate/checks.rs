@@ -13,6 +13,8 @@ use crate::outcome::{Count, Outcomes};
 /// Points by which PGD may leave more images than FGSM does: the same share that a black-box attack
 /// may break of a white-box attack's survivors.
 const STRENGTH_SLACK: f64 = 0.002;
+/// Points that twice the steps may take.
+const DOUBLING_SLACK: f64 = 0.005;
 /// Accuracy that PGD may leave of an undefended model at 8/255 or more.
 const UNDEFENDED: f64 = 0.05;
 /// How far FGSM accuracy of a defended model may exceed PGD accuracy.
@@ -35,6 +37,17 @@ pub struct Check {
     pub explanation: String,
 }
 
+/// How a model was trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// On clean images.
+    Undefended,
+    /// Against this adversary.
+    Defended(Adversary),
+    /// Somewhere else.
+    Unknown,
+}
+
 /// A model's figures, as the checks need them.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
@@ -46,8 +59,10 @@ pub struct Subject<'a> {
     pub audit: Option<&'a Audit>,
     /// Number of classes.
     pub classes: usize,
-    /// What it was trained against; none for the undefended one.
-    pub trained_against: Option<Adversary>,
+    /// What it was trained against.
+    pub origin: Origin,
+    /// What it predicts for images that were made against other models, by their names.
+    pub shown: &'a [(&'a str, &'a Outcomes)],
 }
 
 /// All checks that can be made of a model.
@@ -100,7 +115,27 @@ pub fn check(subject: &Subject) -> Vec<Check> {
         strength(subject.outcomes),
         "many steps that do worse than one are the mark of a masked gradient",
     );
-    if let Some(adversary) = subject.trained_against {
+    add(
+        "noise breaks nothing more",
+        audit.and_then(|a| probed(a, subject, a.fell_to_noise, STRENGTH_SLACK)),
+        "an attack that random noise of the same size outdoes has not looked",
+    );
+    add(
+        "twice the steps break no more",
+        audit.and_then(|a| probed(a, subject, a.fell_to_steps, DOUBLING_SLACK)),
+        "an attack that was still getting better when it stopped overstates how robust the model is",
+    );
+    add(
+        "a black-box attack breaks no more",
+        audit.and_then(|a| probed(a, subject, a.fell_to_queries, STRENGTH_SLACK)),
+        "an attack that cannot see the gradient and finds more is the mark of a masked one",
+    );
+    add(
+        "images made against another model break no more",
+        transfer(subject),
+        "whoever knows the model does no worse than whoever does not; else its gradient misleads",
+    );
+    if let Origin::Defended(adversary) = subject.origin {
         add(
             "fgsm and pgd tell the same story",
             gap(subject.outcomes),
@@ -111,7 +146,8 @@ pub fn check(subject: &Subject) -> Vec<Check> {
             Some(beyond(subject.outcomes, adversary)),
             "a model may have learned its own attack and nothing else",
         );
-    } else {
+    }
+    if subject.origin == Origin::Undefended {
         add(
             "the undefended model falls",
             falls_undefended(subject.outcomes),
@@ -187,6 +223,35 @@ fn strength(outcomes: &Outcomes) -> Option<(String, bool)> {
     ))
 }
 
+/// What became of images that had stood every attack, in points of all images. The sample is small, so that only what it
+/// shows with confidence counts against the figures: the lower end of the interval, and never a single image.
+fn probed(audit: &Audit, subject: &Subject, fell: u64, slack: f64) -> Option<(String, bool)> {
+    let count = Count { correct: fell, n: audit.probed };
+    let share = audit.stood as f64 / subject.outcomes.images.len().max(1) as f64;
+    (audit.probed > 0).then(|| {
+        let evidence = fell > 1 && count.wilson().0 * share > slack;
+        (format!("{fell} of {} images that stood every attack fell", audit.probed), !evidence)
+    })
+}
+
+fn transfer(subject: &Subject) -> Option<(String, bool)> {
+    let strong = |name: &str| name.parse().is_ok_and(|attack: Attack| attack.follows_gradient() && !attack.is_weak());
+    let mut worst: Option<(i64, String)> = None;
+    for (other, shown) in subject.shown {
+        for (i, condition) in shown.conditions.iter().enumerate().filter(|(_, c)| strong(&c.attack)) {
+            let Some(own) = subject.outcomes.find(&condition.attack, condition.epsilon) else { continue };
+            let (own, theirs) = (subject.outcomes.count(own).correct, shown.count(i).correct);
+            let excess = own as i64 - theirs as i64;
+            if worst.as_ref().is_none_or(|(most, _)| excess > *most) {
+                let (name, epsilon) = (&condition.attack, condition.epsilon.value());
+                let figure = format!("{name} at {epsilon:.4} leaves {own}, made against {other} it leaves {theirs}");
+                worst = Some((excess, figure));
+            }
+        }
+    }
+    worst.map(|(excess, figure)| (figure, excess <= 1))
+}
+
 fn gap(outcomes: &Outcomes) -> Option<(String, bool)> {
     let gap = |pgd: Count, fgsm: Count| fgsm.accuracy() - pgd.accuracy();
     let (name, epsilon, pgd, fgsm) =
@@ -237,8 +302,8 @@ mod tests {
         Outcomes { conditions: conditions.iter().map(condition).collect(), images: (0..100).map(image).collect() }
     }
 
-    fn failed(outcomes: &Outcomes, audit: Option<&Audit>, trained_against: Option<Adversary>) -> Vec<String> {
-        let checks = check(&Subject { model: "trained", outcomes, audit, classes: 5, trained_against });
+    fn failed(outcomes: &Outcomes, audit: Option<&Audit>, origin: Origin) -> Vec<String> {
+        let checks = check(&Subject { model: "trained", outcomes, audit, classes: 5, origin, shown: &[] });
         checks.into_iter().filter(|check| !check.passed).map(|check| check.name).collect()
     }
 
@@ -257,14 +322,22 @@ mod tests {
             ("pgd20", E8, 30),
         ]);
         let audit = Audit { attacked: 500, gradients: 90, excess: 3e-8, ..Audit::default() };
-        assert_eq!(failed(&sound, Some(&audit), Some(Adversary::NFgsm)), Vec::<String>::new());
+        assert_eq!(failed(&sound, Some(&audit), Origin::Defended(Adversary::NFgsm)), Vec::<String>::new());
         let undefended = outcomes(&[("clean", 0.0, 95), ("fgsm", E8, 50), ("pgd20", E8, 1)]);
-        assert_eq!(failed(&undefended, None, None), Vec::<String>::new());
+        assert_eq!(failed(&undefended, None, Origin::Undefended), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_model_from_elsewhere_is_not_asked_how_it_was_trained() {
+        let fragile = outcomes(&[("clean", 0.0, 90), ("fgsm", E8, 60), ("pgd20", E8, 10)]);
+        assert_eq!(failed(&fragile, None, Origin::Unknown), Vec::<String>::new());
+        assert_eq!(failed(&fragile, None, Origin::Defended(Adversary::NFgsm)).len(), 1);
+        assert_eq!(failed(&fragile, None, Origin::Undefended).len(), 1);
     }
 
     #[test]
     fn each_flaw_is_named() {
-        let against = Some(Adversary::NFgsm);
+        let against = Origin::Defended(Adversary::NFgsm);
         for (flaw, found) in [
             ("epsilon 0 equals clean", failed(&outcomes(&[("clean", 0.0, 90), ("pgd20", 0.0, 89)]), None, against)),
             (
@@ -287,7 +360,10 @@ mod tests {
                 "measured with more than the training attack",
                 failed(&outcomes(&[("clean", 0.0, 90), ("fgsm", E4, 66)]), None, against),
             ),
-            ("the undefended model falls", failed(&outcomes(&[("clean", 0.0, 90), ("pgd20", E8, 20)]), None, None)),
+            (
+                "the undefended model falls",
+                failed(&outcomes(&[("clean", 0.0, 90), ("pgd20", E8, 20)]), None, Origin::Undefended),
+            ),
         ] {
             assert_eq!(found, [flaw]);
         }
@@ -296,8 +372,44 @@ mod tests {
     #[test]
     fn an_audit_that_found_something_fails() {
         let plain = outcomes(&[("clean", 0.0, 90)]);
-        let audit = Audit { attacked: 9, invalid: 1, excess: 0.01, gradients: 9, flat: 1, unsteady: 1 };
-        assert_eq!(failed(&plain, Some(&audit), None).len(), 4);
-        assert_eq!(failed(&plain, Some(&Audit::default()), None).len(), 0);
+        let audit =
+            Audit { attacked: 9, invalid: 1, excess: 0.01, gradients: 9, flat: 1, unsteady: 1, ..Audit::default() };
+        assert_eq!(failed(&plain, Some(&audit), Origin::Unknown).len(), 4);
+        assert_eq!(failed(&plain, Some(&Audit::default()), Origin::Unknown).len(), 0);
+    }
+
+    #[test]
+    fn images_that_fall_to_a_probe_count_once_they_are_evidence() {
+        let plain = outcomes(&[("clean", 0.0, 90), ("pgd20", E4, 60)]);
+        let probed = |noise, steps, queries| Audit {
+            stood: 60,
+            probed: 50,
+            fell_to_noise: noise,
+            fell_to_steps: steps,
+            fell_to_queries: queries,
+            ..Audit::default()
+        };
+        assert_eq!(failed(&plain, Some(&probed(0, 1, 0)), Origin::Unknown), Vec::<String>::new());
+        for (audit, name) in [
+            (probed(5, 0, 0), "noise breaks nothing more"),
+            (probed(0, 5, 0), "twice the steps break no more"),
+            (probed(0, 0, 5), "a black-box attack breaks no more"),
+        ] {
+            assert_eq!(failed(&plain, Some(&audit), Origin::Unknown), [name]);
+        }
+    }
+
+    #[test]
+    fn a_model_that_falls_to_images_made_against_another_hides_its_gradient() {
+        let own = outcomes(&[("clean", 0.0, 90), ("fgsm", E4, 40), ("pgd20", E4, 70)]);
+        let made = |pgd| outcomes(&[("clean", 0.0, 90), ("fgsm", E4, 30), ("pgd20", E4, pgd)]);
+        let found = |made: &Outcomes| {
+            let shown = [("baseline", made)];
+            let (model, classes, origin) = ("trained", 5, Origin::Defended(Adversary::NFgsm));
+            let checks = check(&Subject { model, outcomes: &own, audit: None, classes, origin, shown: &shown });
+            checks.into_iter().find(|c| c.name.starts_with("images made against")).unwrap().passed
+        };
+        assert!(found(&made(85)) && found(&made(69)), "one step proves nothing, and one image is no evidence");
+        assert!(!found(&made(50)));
     }
 }

@@ -23,7 +23,8 @@ fn batches(size: i64) -> impl Iterator<Item = Result<Batch>> {
 }
 
 fn measure(network: &Classifier, size: i64, conditions: &[Condition], examples: usize) -> Measured {
-    shard(network, &mut batches(size), conditions, 9, examples, &|_| ()).unwrap()
+    let request = Request { conditions, seed: 9, examples, probe: None, others: &[] };
+    shard(network, &mut batches(size), &request, &|_| ()).unwrap()
 }
 
 /// A network that is right about most pictures and easily misled.
@@ -89,7 +90,9 @@ fn examples_are_broken_pictures_of_every_class_within_their_budget() {
 fn progress_goes_up_to_the_number_of_images() {
     let seen = std::cell::RefCell::new(Vec::new());
     let note = |images| seen.borrow_mut().push(images);
-    shard(&network().into(), &mut batches(24), &conditions_of(&[("fgsm", 1.0)]), 9, 0, &note).unwrap();
+    let conditions = conditions_of(&[("fgsm", 1.0)]);
+    let request = Request { conditions: &conditions, seed: 9, examples: 0, probe: None, others: &[] };
+    shard(&network().into(), &mut batches(24), &request, &note).unwrap();
     assert!(seen.borrow().is_sorted());
     assert_eq!(seen.borrow().last(), Some(&48));
 }
@@ -103,14 +106,55 @@ fn conditions_are_every_attack_at_every_budget_once() {
         static_epsilon: Epsilon::ZERO,
         keep_images: false,
         examples: 0,
+        probes: 10,
     };
     let expected = conditions_of(&[("fgsm", 2.0), ("fgsm", 4.0), ("pgd20", 2.0), ("pgd20", 4.0)]);
     assert_eq!(conditions(&settings).unwrap(), expected);
 
-    for (bad, hint) in [("deepfooled", "pgdN"), ("n-fgsm", "3 epsilon")] {
+    let probe = |against: f64, shards| probe(&settings, epsilon(against), shards).unwrap();
+    assert_eq!(probe(2.0, 4), Probe { epsilon: epsilon(2.0), images: 3 });
+    assert_eq!(probe(3.0, 1), Probe { epsilon: epsilon(4.0), images: 10 });
+
+    settings.attacks = vec!["quick".into(), "autoattack".into()];
+    settings.epsilons.truncate(1);
+    assert_eq!(conditions(&settings).unwrap(), conditions_of(&[("fgsm", 2.0), ("pgd20", 2.0), ("autoattack", 2.0)]));
+
+    for (bad, hint) in [("deepfooled", "nightly"), ("deepfooled", "pgdN"), ("n-fgsm", "3 epsilon")] {
         settings.attacks = vec![bad.into()];
         let error = conditions(&settings).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains(bad) && error.to_string().contains(hint), "{error}");
     }
+}
+
+#[test]
+fn an_ensemble_is_its_attacks_in_a_row_and_every_model_sees_its_images() {
+    let (network, other) = (fragile(), fragile());
+    let conditions = conditions_of(&[("apgd-ce", 4.0), ("autoattack", 4.0)]);
+    let others = [("other".to_string(), other)];
+    let probe = Some(Probe { epsilon: epsilon(4.0), images: 0 });
+    let request = Request { conditions: &conditions, seed: 9, examples: 0, probe, others: &others };
+    let Measured { outcomes, transferred, .. } = shard(&network, &mut batches(16), &request, &|_| ()).unwrap();
+    assert!(outcomes.count(2).correct <= outcomes.count(1).correct);
+    let [(name, theirs)] = &transferred[..] else { panic!("{transferred:?}") };
+    assert_eq!((name.as_str(), theirs), ("other", &outcomes), "the same network, so the same predictions");
+}
+
+#[test]
+fn a_probe_looks_at_images_that_stood_everything() {
+    let network = fragile();
+    let request = |conditions| Request {
+        conditions,
+        seed: 9,
+        examples: 0,
+        probe: Some(Probe { epsilon: epsilon(4.0), images: 5 }),
+        others: &[],
+    };
+    let weak = conditions_of(&[("fgsm", 2.0), ("pgd1", 4.0)]);
+    let audit = shard(&network, &mut batches(16), &request(&weak), &|_| ()).unwrap().audit;
+    assert_eq!(audit.probed, 5, "{audit:?}");
+    assert!(audit.fell_to_noise <= audit.fell_to_steps, "{audit:?}");
+    let single = conditions_of(&[("fgsm", 4.0)]);
+    let audit = shard(&network, &mut batches(16), &request(&single), &|_| ()).unwrap().audit;
+    assert_eq!(audit.probed, 0, "one step cannot be doubled");
 }

@@ -5,7 +5,8 @@ use minijinja::value::Serde;
 
 use super::results::Figure;
 use super::{Report, format, table, template};
-use crate::config::{Architecture, Resize};
+use crate::attack::Attack;
+use crate::config::{AdversarySettings, Architecture, Resize};
 use crate::error::Result;
 use crate::model::ModelSpec;
 
@@ -32,6 +33,7 @@ pub fn model_card(report: &Report, spec: &ModelSpec) -> Result<String> {
             size => spec.input_size,
             classes => Serde(&spec.classes),
             adversary => report.settings.adversary.method.to_string(),
+            furthest => furthest(&report.settings.adversary),
             loss => report.settings.train.loss.to_string(),
             schedule => report.settings.train.schedule.to_string(),
             rounds => report.rounds.iter().filter(|r| r.phase == "train").count(),
@@ -41,4 +43,28 @@ pub fn model_card(report: &Report, spec: &ModelSpec) -> Result<String> {
             photos,
         },
     )
+}
+
+/// How far training may have moved a value, pixel scale: its adversary may leave the ε-ball, PGD, which the guard may
+/// go on with, stays inside.
+fn furthest(s: &AdversarySettings) -> f64 {
+    let reach = Attack::of(s.method, s.step, s.noise, s.steps).reach().max(1.0);
+    (reach * s.epsilon.value()).min(1.0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{Adversary, Layers};
+
+    #[test]
+    fn the_bound_of_the_training_adversary_is_that_of_its_method() {
+        let mut settings = Layers::new().unwrap().resolve().unwrap().settings.adversary;
+        assert_eq!(format::levels(furthest(&settings)), "12/255", "(2 + 1) x 4/255");
+        settings.step = 0.5;
+        assert_eq!(format::levels(furthest(&settings)), "10/255");
+        settings.method = Adversary::RsFgsm;
+        assert_eq!(format::levels(furthest(&settings)), "4/255");
+    }
 }

@@ -33,8 +33,9 @@ pub struct HeadlineFigure {
 }
 
 impl Headline {
-    /// Picks the figures and writes the sentence. `measured` names the split.
-    pub(super) fn new(results: &[Measured], checks: &[Check], measured: &str) -> Self {
+    /// Picks the figures and writes the sentence. `measured` names the split; a model that was not `trained_here` may be
+    /// any.
+    pub(super) fn new(results: &[Measured], checks: &[Check], measured: &str, trained_here: bool) -> Self {
         let figures: Vec<HeadlineFigure> = chosen(results)
             .into_iter()
             .map(|(attack, epsilon)| {
@@ -47,7 +48,7 @@ impl Headline {
         if failed > 0 {
             sentence = format!("NOT TO BE TRUSTED: {failed} of {} sanity checks failed. ", checks.len());
         }
-        sentence.push_str(&outcome(&figures, measured));
+        sentence.push_str(&outcome(&figures, measured, trained_here));
         Self { sentence, trusted: failed == 0, figures }
     }
 }
@@ -72,7 +73,7 @@ fn chosen(results: &[Measured]) -> Vec<(String, f64)> {
     all
 }
 
-fn outcome(figures: &[HeadlineFigure], measured: &str) -> String {
+fn outcome(figures: &[HeadlineFigure], measured: &str, trained_here: bool) -> String {
     let Some(last) = figures.last() else { return "Nothing was measured.".into() };
     let condition = format::condition(&last.attack, last.epsilon);
     let under = if last.epsilon > 0.0 { format!("under {condition}") } else { "without an attack".into() };
@@ -85,7 +86,8 @@ fn outcome(figures: &[HeadlineFigure], measured: &str) -> String {
             n(trained)
         ),
         (Some(only), None) => {
-            format!("The trained model classifies {} {under} correctly {}.", format::percent(only.accuracy), n(only))
+            let model = if trained_here { "The trained model" } else { "The model" };
+            format!("{model} classifies {} {under} correctly {}.", format::percent(only.accuracy), n(only))
         }
         (None, Some(only)) => {
             format!("The undefended model classifies {} {under} correctly {}.", format::percent(only.accuracy), n(only))

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::headline::Headline;
-use super::results::{self, Confusion, Figure, Measured, StaticFigure, WorstCase};
+use super::results::{self, Confusion, Failures, Figure, Measured, StaticFigure, Transfer, WorstCase};
 use super::verdict::Verdict;
 use super::{Check, Example, GuardEvent, LeftOut, NightRecord, Provenance, RoundRecord, RunRecord};
-use crate::config::Settings;
+use crate::config::{Settings, stored};
 use crate::dataset::{Duplicate, Quarantined};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -31,6 +31,12 @@ pub struct Report {
     pub results: Vec<Measured>,
     /// Every model under all attacks at once, per budget.
     pub worst_case: Vec<WorstCase>,
+    /// Of every model, how many images each budget was the first to break.
+    #[serde(default)]
+    pub failures: Vec<Failures>,
+    /// Every model on the images that were made against another one.
+    #[serde(default)]
+    pub transfer: Vec<Transfer>,
     /// Every model on the static FGSM copy of the measured split made with the baseline.
     pub static_set: Vec<StaticFigure>,
     /// Who was taken for whom, clean and under the strongest attack of the headline.
@@ -62,6 +68,7 @@ pub struct Report {
     /// Versions and circumstances.
     pub provenance: Provenance,
     /// All settings of the job, without passwords.
+    #[serde(deserialize_with = "stored")]
     pub settings: Settings,
 }
 
@@ -145,7 +152,11 @@ impl Report {
             record.outcomes.iter().flat_map(|(model, outcomes)| part(model, outcomes)).collect()
         };
         let results = all(&|model, outcomes| results::measured(model, outcomes, classes));
-        let headline = Headline::new(&results, &record.checks, &record.measured);
+        let worst_case: Vec<WorstCase> = record.outcomes.iter().flat_map(|(m, o)| results::worst_cases(m, o)).collect();
+        let mut checks = record.checks.clone();
+        checks.extend(results::worst_case_check(&worst_case, &results));
+        let headline = Headline::new(&results, &checks, &record.measured, !record.rounds.is_empty());
+        let failures = record.outcomes.iter().flat_map(|(m, o)| results::failures(m, o.count(0), &worst_case));
         let static_epsilon = record.settings.evaluate.static_epsilon.value();
         let totals: Vec<u64> = (0..classes.len())
             .map(|class| record.counts.iter().map(|(_, counts)| counts.get(class).copied().unwrap_or(0)).sum())
@@ -157,7 +168,9 @@ impl Report {
             job: record.job.clone(),
             classes: classes.clone(),
             measured: record.measured.clone(),
-            worst_case: record.outcomes.iter().flat_map(|(m, o)| results::worst_cases(m, o)).collect(),
+            failures: failures.collect(),
+            transfer: record.transferred.iter().flat_map(|(m, by, o)| results::transfers(m, by, o)).collect(),
+            worst_case,
             static_set: record
                 .static_set
                 .iter()
@@ -173,7 +186,7 @@ impl Report {
             verdict: Verdict::new(&rounds),
             rounds,
             guard_events: record.events.clone(),
-            checks: record.checks.clone(),
+            checks,
             splits: record
                 .counts
                 .iter()

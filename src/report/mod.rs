@@ -25,5 +25,5 @@ pub use history::{Trend, TrendNight, history_page};
 pub use json::{Balance, ExampleEntry, Listed, Prediction, Report, Round, SplitCount, VERSION};
 pub use page::{STYLE, page};
 pub use record::*;
-pub use results::{ClassCount, Confusion, Figure, Measured, StaticFigure, WorstCase};
+pub use results::{ClassCount, Confusion, Failures, Figure, Measured, StaticFigure, Transfer, WorstCase};
 pub use verdict::{Finding, Gap, Verdict};

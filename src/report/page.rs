@@ -5,10 +5,11 @@ use minijinja::{Value, context};
 use serde::Serialize;
 
 use super::json::{ExampleEntry, Report};
-use super::results::Confusion;
-use super::table::{self, Row};
+use super::results::{Confusion, Figure};
+use super::table::{self, FailureRow, Row, TransferRow};
 use super::{Example, chart, format, picture, template};
 use crate::error::{Context, Error, Kind, Result};
+use crate::outcome::Count;
 
 /// The style of the page, for other pages that show parts of a report.
 pub const STYLE: &str = include_str!("page.css");
@@ -45,6 +46,8 @@ pub fn page(report: &Report, examples: &[Example]) -> Result<String> {
         toml::to_string(&report.settings).context(Kind::Internal, || "the settings are no TOML".to_owned())?;
     let parts = Parts {
         rows: table::rows(report),
+        failures: table::failures(report),
+        transfer: table::transfer(report),
         classes: classes(report),
         curves,
         training,
@@ -67,6 +70,9 @@ pub fn page(report: &Report, examples: &[Example]) -> Result<String> {
 #[derive(Serialize)]
 struct Parts {
     rows: Vec<Row>,
+    failures: Vec<FailureRow>,
+    /// Condition, rows.
+    transfer: Option<(String, Vec<TransferRow>)>,
     classes: Vec<ClassRow>,
     /// Attack, SVG.
     curves: Vec<(String, String)>,
@@ -83,7 +89,7 @@ struct ClassRow {
     class: String,
     n: u64,
     /// Baseline clean, baseline attacked, trained clean, trained attacked.
-    accuracies: Vec<Option<f64>>,
+    figures: Vec<Option<Figure>>,
 }
 
 #[derive(Serialize)]
@@ -117,7 +123,7 @@ fn classes(report: &Report) -> Vec<ClassRow> {
         ClassRow {
             class: class.clone(),
             n: counts.iter().flatten().map(|c| c.n).max().unwrap_or(0),
-            accuracies: counts.iter().map(|c| c.map(|c| c.correct as f64 / c.n.max(1) as f64)).collect(),
+            figures: counts.iter().map(|c| c.map(|c| Count { correct: c.correct, n: c.n }.into())).collect(),
         }
     };
     report.classes.iter().enumerate().map(row).collect()

@@ -155,6 +155,8 @@ pub struct RunRecord {
     pub events: Vec<GuardEvent>,
     /// `(model, outcomes)`: `baseline`, `trained`.
     pub outcomes: Vec<(String, Outcomes)>,
+    /// `(attacked, seen_by, outcomes)`: what a model predicts for the images made against another one.
+    pub transferred: Vec<(String, String, Outcomes)>,
     /// Accuracy on the static FGSM copy of the measured split made with the baseline: `(model, count)`.
     pub static_set: Vec<(String, Count)>,
     /// For the grid.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Check;
 use crate::error::{Error, Result};
 use crate::outcome::{Count, Outcomes};
 
@@ -36,6 +37,22 @@ pub struct ClassCount {
     pub n: u64,
     /// Those classified correctly.
     pub correct: u64,
+    /// `correct / n`, in `[0, 1]`.
+    #[serde(default)]
+    pub accuracy: f64,
+    /// Lower end of the interval.
+    #[serde(default)]
+    pub low: f64,
+    /// Upper end of the interval.
+    #[serde(default)]
+    pub high: f64,
+}
+
+impl ClassCount {
+    fn new(class: &str, count: Count) -> Self {
+        let Figure { n, correct, accuracy, low, high } = count.into();
+        Self { class: class.into(), n, correct, accuracy, low, high }
+    }
 }
 
 /// A model under one attack.
@@ -67,6 +84,34 @@ pub struct WorstCase {
     /// Over all classes.
     #[serde(flatten)]
     pub figure: Figure,
+}
+
+/// A model on the adversarial images that were made against another one. Images that the other one misclassifies
+/// clean were not attacked and are shown as they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The model that was attacked.
+    pub attacked: String,
+    /// The model that was shown the images.
+    pub seen_by: String,
+    /// `fgsm`, `pgd20`, …
+    pub attack: String,
+    /// Pixel scale.
+    pub epsilon: f64,
+    /// Over all classes.
+    #[serde(flatten)]
+    pub figure: Figure,
+}
+
+/// The smallest measured budget that broke images of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failures {
+    /// `baseline` or `trained`.
+    pub model: String,
+    /// Pixel scale; 0 for images misclassified without an attack, absent for those that stood everything.
+    pub epsilon: Option<f64>,
+    /// Images.
+    pub images: u64,
 }
 
 /// A model on the static adversarial copy of the measured split.
@@ -134,11 +179,7 @@ pub(super) fn measured(model: &str, outcomes: &Outcomes, classes: &[String]) -> 
             attack: condition.attack.clone(),
             epsilon: condition.epsilon.value(),
             figure: outcomes.count(number).into(),
-            per_class: classes
-                .iter()
-                .zip(&counts)
-                .map(|(class, count)| ClassCount { class: class.clone(), n: count.n, correct: count.correct })
-                .collect(),
+            per_class: classes.iter().zip(&counts).map(|(class, count)| ClassCount::new(class, *count)).collect(),
         }
     };
     outcomes.conditions.iter().enumerate().map(measure).collect()
@@ -168,6 +209,52 @@ pub(super) fn worst_cases(model: &str, outcomes: &Outcomes) -> Vec<WorstCase> {
         WorstCase { model: model.into(), epsilon, attacks, figure }
     };
     budgets.into_iter().map(worst).collect()
+}
+
+/// One entry for each attack that was shown to the other model.
+pub(super) fn transfers(attacked: &str, seen_by: &str, outcomes: &Outcomes) -> Vec<Transfer> {
+    let all = outcomes.conditions.iter().enumerate().filter(|(_, c)| c.epsilon.value() > 0.0);
+    all.map(|(number, condition)| Transfer {
+        attacked: attacked.into(),
+        seen_by: seen_by.into(),
+        attack: condition.attack.clone(),
+        epsilon: condition.epsilon.value(),
+        figure: outcomes.count(number).into(),
+    })
+    .collect()
+}
+
+/// How many images each budget was the first to break, from a model's worst cases, rising.
+pub(super) fn failures(model: &str, clean: Count, worst: &[WorstCase]) -> Vec<Failures> {
+    let mut all = vec![Failures { model: model.into(), epsilon: Some(0.0), images: clean.n - clean.correct }];
+    let mut standing = clean.correct;
+    for case in worst.iter().filter(|w| w.model == model) {
+        let images = standing.saturating_sub(case.figure.correct);
+        all.push(Failures { model: model.into(), epsilon: Some(case.epsilon), images });
+        standing = case.figure.correct;
+    }
+    all.push(Failures { model: model.into(), epsilon: None, images: standing });
+    all
+}
+
+/// Whether the worst cases are those of single images: an average over attacks would flatter.
+pub(super) fn worst_case_check(worst: &[WorstCase], results: &[Measured]) -> Option<Check> {
+    let beside = worst.iter().filter_map(|case| {
+        let counted = results.iter().filter(|r| r.model == case.model && r.epsilon <= case.epsilon + 1e-9);
+        let least = counted.min_by_key(|r| r.figure.correct)?;
+        Some((case.figure.correct as i64 - least.figure.correct as i64, case, least))
+    });
+    let (most, case, least) = beside.max_by_key(|(excess, ..)| *excess)?;
+    Some(Check {
+        name: "all attacks together leave no more than each of them".into(),
+        passed: most <= 0,
+        figure: format!(
+            "{} up to {:.4}: together {}, {} alone {}",
+            case.model, case.epsilon, case.figure.correct, least.attack, least.figure.correct
+        ),
+        explanation: "an image is robust if every attack fails on it; an average over attacks flatters the model"
+            .into(),
+    })
 }
 
 #[cfg(test)]
@@ -203,6 +290,33 @@ mod tests {
         assert_eq!(worst.len(), 2);
         assert_eq!((worst[0].figure.correct, worst[0].figure.n), (0, 2));
         assert_eq!(worst[0].attacks, ["fgsm", "pgd20"]);
+    }
+
+    #[test]
+    fn an_average_in_place_of_the_worst_case_is_caught() {
+        let outcomes = outcomes(vec![(0, vec![0, 0, 1, 0, 1]), (1, vec![1, 1, 0, 1, 0]), (1, vec![1; 5])]);
+        let classes: Vec<String> = ["a", "b"].map(String::from).into();
+        let (results, mut worst) = (measured("trained", &outcomes, &classes), worst_cases("trained", &outcomes));
+        assert!(worst_case_check(&worst, &results).unwrap().passed);
+        let mean = |epsilon: f64| {
+            let counted: Vec<u64> =
+                results.iter().filter(|r| same(r.epsilon, epsilon)).map(|r| r.figure.correct).collect();
+            counted.iter().sum::<u64>().div_ceil(counted.len() as u64)
+        };
+        for case in &mut worst {
+            case.figure = Count { correct: mean(case.epsilon), n: case.figure.n }.into();
+        }
+        let check = worst_case_check(&worst, &results).unwrap();
+        assert!(!check.passed && check.figure.contains("pgd20 alone 1"), "{check:?}");
+    }
+
+    #[test]
+    fn every_image_fails_once_or_never() {
+        let outcomes =
+            outcomes(vec![(0, vec![1; 5]), (0, vec![0, 0, 1, 0, 0]), (0, vec![0, 0, 0, 0, 1]), (0, vec![0; 5])]);
+        let found = failures("trained", outcomes.count(0), &worst_cases("trained", &outcomes));
+        let budgets: Vec<_> = found.iter().map(|f| (f.epsilon.map(|e| (e * 255.0).round()), f.images)).collect();
+        assert_eq!(budgets, [(Some(0.0), 1), (Some(4.0), 1), (Some(8.0), 1), (None, 1)]);
     }
 
     #[test]

@@ -68,6 +68,66 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
     rows
 }
 
+/// How many images each budget was the first to break.
+#[derive(Serialize)]
+pub(super) struct FailureRow {
+    pub(super) budget: String,
+    pub(super) baseline: Option<u64>,
+    pub(super) trained: Option<u64>,
+}
+
+/// Misclassified without an attack, broken by each budget, never broken.
+pub(super) fn failures(report: &Report) -> Vec<FailureRow> {
+    let mut budgets: Vec<Option<f64>> = Vec::new();
+    for failure in &report.failures {
+        if !budgets.contains(&failure.epsilon) {
+            budgets.push(failure.epsilon);
+        }
+    }
+    let row = |epsilon: Option<f64>| {
+        let images = |model: &str| {
+            report.failures.iter().find(|f| f.model == model && f.epsilon == epsilon).map(|failure| failure.images)
+        };
+        let budget = match epsilon {
+            None => "stood every attack".into(),
+            Some(0.0) => "wrong without an attack".into(),
+            Some(epsilon) => format!("broken at {}", format::epsilon(epsilon)),
+        };
+        FailureRow { budget, baseline: images("baseline"), trained: images("trained") }
+    };
+    budgets.into_iter().map(row).collect()
+}
+
+/// A row of the transfer matrix: what each model makes of the images that one was attacked with.
+#[derive(Serialize)]
+pub(super) struct TransferRow {
+    pub(super) attacked: String,
+    pub(super) baseline: Option<Figure>,
+    pub(super) trained: Option<Figure>,
+}
+
+/// The transfer matrix under the strongest attack of the headline: its name, and its rows.
+pub(super) fn transfer(report: &Report) -> Option<(String, Vec<TransferRow>)> {
+    let strongest = report.headline.figures.last().filter(|f| f.epsilon > 0.0)?;
+    let row = |attacked: &str| {
+        let figure = |seen_by: &str| {
+            if seen_by == attacked {
+                return report.find(attacked, &strongest.attack, strongest.epsilon).map(|r| r.figure);
+            }
+            let same = |t: &&results::Transfer| {
+                (t.attacked.as_str(), t.seen_by.as_str(), t.attack.as_str())
+                    == (attacked, seen_by, strongest.attack.as_str())
+                    && results::same(t.epsilon, strongest.epsilon)
+            };
+            report.transfer.iter().find(same).map(|t| t.figure)
+        };
+        TransferRow { attacked: attacked.into(), baseline: figure("baseline"), trained: figure("trained") }
+    };
+    let rows = ["baseline", "trained"].map(row);
+    let crossed = rows[0].trained.is_some() || rows[1].baseline.is_some();
+    crossed.then(|| (format::condition(&strongest.attack, strongest.epsilon), rows.into()))
+}
+
 fn rising(budgets: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut budgets: Vec<f64> = budgets.collect();
     budgets.sort_by(f64::total_cmp);

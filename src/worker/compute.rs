@@ -51,9 +51,15 @@ impl Recipe {
         let text = std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", model.key))?;
         let spec: Described =
             serde_json::from_slice(&text).context(Kind::Data, || format!("{} does not describe a model", model.key))?;
+        Self::of(attempt, spec, checkpoint).await
+    }
+
+    /// The same of a model whose description is known.
+    pub(super) async fn of(attempt: &Attempt<'_>, spec: Described, checkpoint: &Blob) -> Result<Self> {
         let settings = &attempt.spec.settings;
+        let about = serde_json::to_string(&spec).context(Kind::Internal, || "a model has no JSON form".into())?;
         Ok(Self {
-            id: format!("{}/{}", model.sha256, checkpoint.sha256),
+            id: format!("{about}/{}", checkpoint.sha256),
             spec,
             bytes: fetched(attempt, checkpoint).await?,
             device: settings.model.device.clone(),
@@ -73,7 +79,7 @@ impl Recipe {
     }
 
     /// The model to be attacked; call it on the compute thread.
-    fn classifier(&self) -> Result<Classifier> {
+    pub(super) fn classifier(&self) -> Result<Classifier> {
         match &self.spec {
             Described::Network(_) => Ok(self.network()?.into()),
             Described::Script(_) => {
@@ -88,15 +94,17 @@ impl Recipe {
     }
 
     /// What is computed with, for the report.
-    pub(super) fn facts(&self) -> Result<BTreeMap<String, String>> {
-        Ok([
-            ("device", format!("{:?}", model::device(&self.device)?).to_lowercase()),
-            ("libtorch", model::libtorch_version().to_string()),
-            ("instruction_set", model::instruction_set().to_string()),
-            ("precision", if self.bf16 { "bfloat16" } else { "float32" }.to_string()),
-        ]
-        .map(|(k, v)| (k.to_string(), v))
-        .into())
+    pub(super) async fn facts(&self, attempt: &Attempt<'_>) -> Result<BTreeMap<String, String>> {
+        let (device, bf16) = (self.device.clone(), self.bf16);
+        let facts = attempt.compute(move |_| {
+            Ok([
+                ("device", format!("{:?}", model::device(&device)?).to_lowercase()),
+                ("libtorch", model::libtorch_version().to_string()),
+                ("instruction_set", model::instruction_set().to_string()),
+                ("precision", if bf16 { "bfloat16" } else { "float32" }.to_string()),
+            ])
+        });
+        Ok(facts.await?.map(|(k, v)| (k.to_string(), v)).into())
     }
 }
 
@@ -121,7 +129,8 @@ pub(super) async fn perform(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
         }
         Work::Train(work) => training::round(attempt, work).await,
         Work::Merge { start, replicas, outer } => merged(attempt, start, replicas, outer.as_ref()).await,
-        Work::Nothing => {
+        Work::Nothing { stored: false } => Ok(Success::default()),
+        Work::Nothing { stored: true } => {
             let outputs = [attempt.put("nothing", "txt", "").await?].into();
             Ok(Success { outputs, ..Success::default() })
         }

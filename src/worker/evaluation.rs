@@ -19,20 +19,25 @@ use crate::coordinator::JobSpec;
 use crate::dataset::shard::{Extension, Sample, ShardWriter};
 use crate::dataset::{pack, view};
 use crate::error::{Context, Error, Kind, Result};
-use crate::evaluate::{self, Batch};
+use crate::evaluate::{self, Batch, Request};
 use crate::model::{Classifier, images};
 use crate::seed::{Purpose, stream};
 use crate::task::{Success, Work};
 
 /// Measures a model on a shard.
 pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Success> {
-    let Work::Evaluate { shard, checkpoint, conditions, limit, examples, keep_images } = work.clone() else {
+    let Work::Evaluate { shard, checkpoint, conditions, limit, examples, keep_images, probe, others } = work.clone()
+    else {
         return Err(Error::internal("this is no evaluation"));
     };
     let recipe = Recipe::fetch(attempt, &checkpoint).await?;
+    let mut recipes = Vec::with_capacity(others.len());
+    for (name, checkpoint) in others {
+        recipes.push((name, Recipe::fetch(attempt, &checkpoint).await?));
+    }
     let path = attempt.cache.fetch(attempt.store, &shard).await?;
     let (spec, seen) = (attempt.spec.clone(), attempt.images.clone());
-    let facts = recipe.facts()?;
+    let facts = recipe.facts(attempt).await?;
     let (measured, kept) = attempt
         .compute(move |compute| {
             let classifier = compute.classifier(&recipe)?;
@@ -42,8 +47,11 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
                 seen.store(images, Ordering::Relaxed);
                 memory::give_back();
             };
-            let seed = settings.job.seed;
-            let measured = evaluate::shard(classifier, &mut batches, &conditions, seed, examples, &progress)?;
+            let others = recipes.iter().map(|(name, other)| Ok((name.clone(), other.classifier()?)));
+            let others = others.collect::<Result<Vec<_>>>()?;
+            let (conditions, seed) = (&conditions[..], settings.job.seed);
+            let request = Request { conditions, seed, examples, probe, others: &others };
+            let measured = evaluate::shard(classifier, &mut batches, &request, &progress)?;
             Ok((measured, batches.kept.map(ShardWriter::finish).transpose()?))
         })
         .await?;
@@ -54,6 +62,10 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
     success
         .outputs
         .extend([attempt.put("outcomes", "json", outcomes).await?, attempt.put("audit", "json", audit).await?]);
+    if !measured.transferred.is_empty() {
+        let transferred = bytes(serde_json::to_vec(&measured.transferred))?;
+        success.outputs.extend([attempt.put("transferred", "json", transferred).await?]);
+    }
     if !measured.examples.is_empty() {
         let examples = measured.examples.into_iter().map(example).collect::<Result<Vec<_>>>()?;
         success.outputs.extend([attempt.put("examples", "json", bytes(serde_json::to_vec(&examples))?).await?]);
@@ -74,7 +86,7 @@ pub(super) async fn augment(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
     let recipe = Recipe::fetch(attempt, &checkpoint).await?;
     let path = attempt.cache.fetch(attempt.store, &shard).await?;
     let (spec, seen) = (attempt.spec.clone(), attempt.images.clone());
-    let facts = recipe.facts()?;
+    let facts = recipe.facts(attempt).await?;
     let tar = attempt
         .compute(move |compute| {
             let classifier = compute.classifier(&recipe)?;

@@ -121,9 +121,9 @@ fn a_failed_check_is_the_first_thing_said() {
     record.checks[3].passed = false;
     let report = Report::new(&record).unwrap();
     assert!(!report.headline.trusted);
-    assert!(report.headline.sentence.starts_with("NOT TO BE TRUSTED: 1 of 6 sanity checks failed."));
+    assert!(report.headline.sentence.starts_with("NOT TO BE TRUSTED: 1 of 7 sanity checks failed."));
     let text = headline(&report);
-    assert!(text.contains("5 of 6 sanity checks passed") && text.contains("FAILED: PGD is at least"), "{text}");
+    assert!(text.contains("6 of 7 sanity checks passed") && text.contains("FAILED: PGD is at least"), "{text}");
     let page = html(&record);
     assert!(page.find("NOT TO BE TRUSTED").unwrap() < page.find("Headline figures").unwrap());
     assert!(card(&record).contains("**failed**"));

@@ -59,6 +59,10 @@ pub fn record() -> RunRecord {
             GuardEvent { round: 22, what: "Kept the checkpoint of round 22 as the best so far.".into() },
         ],
         outcomes: vec![("baseline".into(), outcomes(false)), ("trained".into(), outcomes(true))],
+        transferred: vec![
+            ("baseline".into(), "trained".into(), outcomes(true)),
+            ("trained".into(), "baseline".into(), outcomes(true)),
+        ],
         static_set: vec![
             ("baseline".into(), Count { correct: 88, n: 550 }),
             ("trained".into(), Count { correct: 501, n: 550 }),

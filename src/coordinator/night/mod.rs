@@ -184,14 +184,14 @@ async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: 
     let trained = train(job, &data, &spec).await?;
     let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
     let conditions = evaluate::conditions(&job.spec.settings.evaluate)?;
-    let found = measuring::measure(job, program::TRAINED, &trained.checkpoint, &shards, &conditions).await?;
+    let found = measuring::measure(job, program::TRAINED, &trained.checkpoint, &[], &shards, &conditions).await?;
     let current = match &night.against {
         Some(id) => Some(current(job, registry, id, &data, &found.outcomes).await?),
         None => None,
     };
     let best = registry.best(&data.frozen.sha256, job.spec.settings.gate.epsilon.value()).await?;
     let measured = vec![(program::TRAINED.to_string(), found)];
-    let checks = program::checks(&measured, &data.classes, &job.spec.settings);
+    let checks = program::checks(&measured, &data.classes, &job.spec.settings, job.spec.program);
     let candidate = Subject {
         version: &night.night.0,
         classes: &data.classes,
@@ -276,7 +276,7 @@ async fn current(
     let ours = job.model.take();
     job.model = Some(job.store.put_json(&job.key("model-current.json"), &version.spec).await?);
     let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
-    let measured = measuring::measure(job, "current", &weights, &shards, &like.conditions).await;
+    let measured = measuring::measure(job, "current", &weights, &[], &shards, &like.conditions).await;
     job.model = ours;
     Ok((Version { test_sha256: data.frozen.sha256.clone(), ..version }, measured?.outcomes))
 }

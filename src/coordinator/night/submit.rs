@@ -79,6 +79,7 @@ impl Night {
             photos: place.digest,
             weights,
             model: model_spec.map(Described::Network),
+            surrogate: None,
             night: Some(Night { model, night: night.clone(), against, asked }),
             created: now(),
         })
