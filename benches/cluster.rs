@@ -194,7 +194,7 @@ impl Bench {
     fn tasks(&self) {
         let _cluster = self.cluster(&["1"]);
         for _ in 0..3 {
-            println!("tasks: hardy, 1 consumer: {:.0} tasks/s", self.rehearse(5_000));
+            println!("tasks: hardy, 1 consumer: {:.0} tasks/s", self.rehearse(5_000, &[]));
         }
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
         let python = std::env::var("HARDY_PEERS_PYTHON").unwrap_or_else(|_| "python3".into());
@@ -213,7 +213,7 @@ impl Bench {
         for tasks in [10_000, 100_000] {
             let cluster = self.cluster(&["1000"]);
             let before = cluster[0].processor_seconds();
-            let rate = self.rehearse(tasks);
+            let rate = self.rehearse(tasks, &["--stored"]);
             let cost = (cluster[0].processor_seconds() - before) * 1e6 / f64::from(tasks);
             per_task.push(cost);
             println!(
@@ -226,9 +226,9 @@ impl Bench {
     }
 
     /// Tasks per second of a job of empty tasks, as its coordinator measured it.
-    fn rehearse(&self, tasks: u32) -> f64 {
+    fn rehearse(&self, tasks: u32, more: &[&str]) -> f64 {
         let (name, out) = (unique("rehearsal"), self.folder.path().join(unique("figures")));
-        self.ok(&["submit", "--rehearse", &tasks.to_string(), "--wait", "-q", "--name", &name]);
+        self.ok(&[&["submit", "--rehearse", &tasks.to_string(), "--wait", "-q", "--name", &name], more].concat());
         self.ok(&["fetch", &name, "--out", out.to_str().unwrap()]);
         let figures: serde_json::Value =
             serde_json::from_slice(&std::fs::read(out.join("rehearsal.json")).unwrap()).unwrap();

@@ -3,7 +3,7 @@
 #
 #   benches/gpu.sh HARDY LIBTORCH [PYTHON]
 #
-# HARDY     the release binary
+# HARDY     the release binary; hardy-compute, which it starts, must lie beside it
 # LIBTORCH  a folder of libtorch 2.11.0 with CUDA (it has lib/libtorch_cuda.so): torch/ of the CUDA wheel will do
 # PYTHON    an interpreter with torch 2.11.0, timm and CUDA; without it PyTorch's columns are left out
 #
@@ -24,6 +24,7 @@ python=${3:-}
 side=${SIDE:-128}
 batches=${BATCHES:-64,128,256,512,1024}
 [[ -x $hardy ]] || { echo "gpu.sh: $1 is not a program" >&2; exit 2; }
+[[ -x ${hardy%/*}/hardy-compute ]] || { echo "gpu.sh: there is no hardy-compute beside $1" >&2; exit 2; }
 [[ -e $libtorch/lib/libtorch_cuda.so ]] || { echo "gpu.sh: $2 has no lib/libtorch_cuda.so" >&2; exit 2; }
 here=$(dirname "$(realpath "$0")")
 export HARDY_WEIGHTS_DIR=${HARDY_WEIGHTS_DIR:-$here/../.deps/site}
@@ -50,7 +51,7 @@ awk -F'[:,}]' '{ for (i = 1; i < NF; i++) { if ($i ~ /difference/) d = $(i + 1);
 
 echo "== a small job on the GPU, end to end"
 photos=${PHOTOS:-$scratch/photos}
-[[ -d $photos ]] || "$hardy" dataset synth "$photos" --per-class 60
+[[ -n ${PHOTOS:-} ]] || "$hardy" dataset synth --out "$photos" --per-class 60
 for bf16 in false true; do
     echo "bf16 = $bf16"
     time "$hardy" run --config "$here/../configs/demo.toml" --data "$photos" --out "$scratch/job-$bf16" --workers 1 \
@@ -79,7 +80,7 @@ awk '
         return rest
     }
     { key = field("precision") " | " field("batch") }
-    FILENAME ~ /hardy/ { keys[++count] = key; fgsm[key] = field("fgsm"); train[key] = field("n_fgsm_training"); next }
+    FILENAME ~ /hardy\.jsonl$/ { keys[++count] = key; fgsm[key] = field("fgsm"); train[key] = field("n_fgsm_training"); next }
     { their_fgsm[key] = field("fgsm"); their_train[key] = field("n_fgsm_training") }
     function shown(value) { return value == "" || value == "-" ? "-" : sprintf("%.0f", value) }
     END {

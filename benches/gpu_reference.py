@@ -1,6 +1,6 @@
 """What PyTorch does of the same: images/s of FGSM and of N-FGSM training, timm's network, channels-last, eager.
 
-    python benches/gpu_reference.py SIDE BATCH,BATCH,...
+    python benches/gpu_reference.py SIDE BATCH,BATCH,... [DEVICE]
 """
 import json
 import sys

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use tch::{Cuda, Device};
 
+use crate::config::ModelSettings;
 use crate::error::{Error, Result};
 
 /// The device that `text` asks for; `auto` is the first GPU where there is one. Call it before the first tensor
@@ -29,6 +30,21 @@ pub fn device(text: &str) -> Result<Device> {
         }
         _ => Ok(Device::Cuda(index)),
     }
+}
+
+/// Whether what the settings ask for is there, before anything is done.
+///
+/// # Errors
+/// As [`device`], and for bf16 without a GPU.
+pub fn check_device(settings: &ModelSettings) -> Result<()> {
+    match device(&settings.device)? {
+        Device::Cpu if settings.bf16 => Err(bf16_needs_cuda()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn bf16_needs_cuda() -> Error {
+    Error::usage("model.bf16 = true needs a CUDA device, and this is a CPU: allowed here is false")
 }
 
 /// The version of libtorch that this program was built with.

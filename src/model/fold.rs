@@ -43,7 +43,7 @@ pub fn fold(architecture: Architecture, timm: &Weights) -> Result<Weights> {
 }
 
 /// The architecture whose body these are the weights of, whatever the classifier.
-fn resembles(timm: &Weights) -> Option<Architecture> {
+pub(super) fn resembles(timm: &Weights) -> Option<Architecture> {
     use Architecture::{HardySmall, Resnet18, Resnet50, TfEfficientnetLite0};
     [TfEfficientnetLite0, Resnet18, Resnet50, HardySmall].into_iter().find(|&architecture| {
         let design = Design::of(architecture);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::architecture::Design;
+use super::fold::resembles;
 use super::weights::{Array, Weights};
 use super::{fold, safetensors_file, torch_file};
 use crate::config::Architecture;
@@ -61,13 +62,17 @@ pub fn with_timm_names(architecture: Architecture, weights: Weights) -> Weights 
     weights.into_iter().map(|(name, array)| (rename(name), array)).collect()
 }
 
-/// The weights in `file` under timm's names, checked to be those of `architecture`, with every counter that an
-/// old file lacks.
+/// The weights in `file` under timm's names, checked to be those of `architecture`, without one of the network that
+/// they fit, with every counter that an old file lacks.
 ///
 /// # Errors
 /// As for [`load_file`] and [`fold`].
-pub fn timm_weights(architecture: Architecture, file: &Path) -> Result<Weights> {
-    let mut weights = with_timm_names(architecture, load_file(file)?);
+pub fn timm_weights(architecture: Option<Architecture>, file: &Path) -> Result<(Architecture, Weights)> {
+    let mut weights = with_timm_names(Architecture::TfEfficientnetLite0, load_file(file)?);
+    let unknown = || {
+        Error::model(format!("weights file {} fits no network that hardy knows; name one to see why", file.display()))
+    };
+    let architecture = architecture.or_else(|| resembles(&weights)).ok_or_else(unknown)?;
     let folded =
         fold(architecture, &weights).context(Kind::Model, || format!("weights file {} is unusable", file.display()))?;
     let design = Design::of(architecture);
@@ -75,7 +80,7 @@ pub fn timm_weights(architecture: Architecture, file: &Path) -> Result<Weights> 
     for (name, shape) in design.timm_shapes(classes) {
         weights.entry(name).or_insert_with(|| Array::filled(shape, 0.0));
     }
-    Ok(weights)
+    Ok((architecture, weights))
 }
 
 /// Pairs of the port's name and timm's for every layer of EfficientNet-Lite0. The port numbers its blocks

@@ -34,7 +34,7 @@ pub use class::{class_of_folder, find_class};
 #[cfg(feature = "compute")]
 pub use classifier::Classifier;
 #[cfg(feature = "compute")]
-pub use device::{device, instruction_set, libtorch_version};
+pub use device::{check_device, device, instruction_set, libtorch_version};
 pub use fold::{export, fold, fresh, new_head};
 #[cfg(feature = "compute")]
 pub use network::{Leaf, Network};

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::ModelSpec;
 use super::architecture::{Activation, Block, Conv, Design, Padding, Shortcut};
 use super::weights::{Array, Weights, check};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A network with its weights, BatchNorm folded into the convolutions, channels-last.
 #[derive(Debug)]
@@ -65,9 +65,7 @@ impl Network {
     /// On a CPU, where it would be slower and less exact.
     pub fn in_bf16(self) -> Result<Self> {
         if !self.device().is_cuda() {
-            return Err(Error::usage(
-                "model.bf16 = true needs a CUDA device, and this is a CPU: allowed here is false",
-            ));
+            return Err(super::device::bf16_needs_cuda());
         }
         Ok(Self { precision: Kind::BFloat16, ..self })
     }

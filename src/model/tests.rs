@@ -1,7 +1,7 @@
 //! What timm, PyTorch and `torch.save` say, from `tests/python/model_fixtures.py`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -11,7 +11,8 @@ use super::architecture::Design;
 use super::import::{imagenet, load_bytes, load_file, with_timm_names};
 use super::weights::Array;
 use super::*;
-use crate::config::{Architecture, Resize};
+use crate::config::{Architecture, Layers, Resize};
+use crate::dataset::{decode::decode, view};
 use crate::error::Kind;
 
 /// The same numbers as `tests/python/formula.py`.
@@ -107,6 +108,24 @@ fn imported_imagenet_weights_give_timms_logits() {
     let architecture = Architecture::TfEfficientnetLite0;
     let folded = fold(architecture, &imagenet(architecture).unwrap()).unwrap();
     assert_logits(architecture, &folded, &json("imagenet.json"));
+}
+
+/// What PyTorch sees is from `tests/python/imagenet_reference.py`.
+#[test]
+#[ignore = "needs the photos of ../shared/data/imagenet, which are no part of the project"]
+fn real_photos_are_classified_as_pytorch_does() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/imagenet");
+    let (spec, weights) = load_model(Path::new("imagenet")).unwrap();
+    let network = Network::load(&spec, &weights, Device::Cpu).unwrap();
+    let limits = Layers::new().unwrap().resolve().unwrap().settings.data;
+    let reference: BTreeMap<String, i64> = json("imagenet_photos.json");
+    assert_eq!(reference.len(), 64);
+    for (file, class) in reference {
+        let photo = decode(&std::fs::read(folder.join(&file)).unwrap(), &limits).unwrap();
+        let view = view::plain(&photo, spec.input_size, spec.resize);
+        let logits = tch::no_grad(|| network.logits(&super::images::tensor([&view])));
+        assert_eq!(logits.argmax(1, false).int64_value(&[0]), class, "{file}");
+    }
 }
 
 #[test]
@@ -259,7 +278,10 @@ fn an_old_file_without_counters_is_completed() {
     let mut old = timm_weights(Architecture::Resnet18);
     old.retain(|name, _| !name.ends_with("num_batches_tracked"));
     std::fs::write(&path, checkpoint::write(&old).unwrap()).unwrap();
-    assert_eq!(import::timm_weights(Architecture::Resnet18, &path).unwrap(), timm_weights(Architecture::Resnet18));
+    for named in [Some(Architecture::Resnet18), None] {
+        let (architecture, read) = import::timm_weights(named, &path).unwrap();
+        assert_eq!((architecture, read), (Architecture::Resnet18, timm_weights(Architecture::Resnet18)));
+    }
 }
 
 #[test]

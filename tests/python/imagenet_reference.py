@@ -1,4 +1,5 @@
-"""Compares what hardy and PyTorch say of ImageNet photos, and proves an exported model in timm.
+"""Compares what hardy and PyTorch say of ImageNet photos, proves an exported model in timm, and writes what PyTorch
+says into tests/fixtures/model/imagenet_photos.json.
 
     python tests/python/imagenet_reference.py HARDY WEIGHTS PHOTOS
 
@@ -47,24 +48,29 @@ def usual(image):
     return image.crop((left, top, left + 224, top + 224))
 
 
-def confidence(model, image):
+def logits(model, image):
     x = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() - 127) / 128
     with torch.no_grad():
-        return model(x)[0].softmax(0)
+        return model(x)[0]
 
 
 answer = subprocess.run([hardy, "predict", "--model", "imagenet", "--top", "1", "--json", folder], check=True, stdout=subprocess.PIPE)
 said = {pathlib.Path(photo["path"]).name: photo["predictions"][0] for photo in json.loads(answer.stdout)["photos"]}
-names = (pathlib.Path(__file__).parents[2] / "src/model/imagenet_classes.txt").read_text().splitlines()
+root = pathlib.Path(__file__).parents[2]
+names = (root / "src/model/imagenet_classes.txt").read_text().splitlines()
 counts = {"photos": len(labels), "hardy right": 0, "pytorch right": 0, "pytorch right, usual crop": 0, "same class": 0}
-furthest = 0.0
+furthest, reference = 0.0, {}
 for file, label in labels.items():
     image = Image.open(folder / file).convert("RGB")
-    theirs, best = confidence(network, square(image)), said[file]
-    assert torch.equal(theirs, confidence(imported, square(image))), f"the imported network differs on {file}"
+    theirs, best = logits(network, square(image)), said[file]
+    assert torch.equal(theirs, logits(imported, square(image))), f"the imported network differs on {file}"
+    first = int(theirs.argmax())
     counts["hardy right"] += best["class"] == names[label]
-    counts["pytorch right"] += int(theirs.argmax()) == label
-    counts["pytorch right, usual crop"] += int(confidence(network, usual(image)).argmax()) == label
-    counts["same class"] += best["class"] == names[int(theirs.argmax())]
-    furthest = max(furthest, abs(best["confidence"] - float(theirs.max())))
+    counts["pytorch right"] += first == label
+    counts["pytorch right, usual crop"] += int(logits(network, usual(image)).argmax()) == label
+    counts["same class"] += best["class"] == names[first]
+    furthest = max(furthest, abs(best["confidence"] - float(theirs.softmax(0).max())))
+    reference[file] = first
+text = json.dumps(reference).replace(", ", ",\n")
+(root / "tests/fixtures/model/imagenet_photos.json").write_text(text + "\n")
 print(json.dumps(counts | {"largest difference of confidence": round(furthest, 4)}))
