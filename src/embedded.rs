@@ -10,13 +10,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::coordinator::{Coordinator, JobSpec, Observer};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::health::Pulse;
 use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::queue::{MemoryQueue, Queue};
+use crate::signal::interrupted;
 use crate::store::{LocalStore, Store};
 use crate::task::WorkerId;
 use crate::worker::{Setup, Worker};
+
+/// How the names of caches begin.
+const CACHE: &str = "hardy-cache-";
 
 /// A queue, a store and running workers.
 #[derive(Debug)]
@@ -30,17 +34,30 @@ pub struct Home {
     _cache: tempfile::TempDir,
 }
 
+/// What a run that was killed left in `folder`, which this process has locked.
+fn clean(folder: &Path) -> Result<()> {
+    let failed = || format!("{} cannot be rid of what an earlier run left", folder.display());
+    for entry in std::fs::read_dir(folder).context(Kind::Storage, failed)? {
+        let entry = entry.context(Kind::Storage, failed)?;
+        if entry.file_name().to_string_lossy().starts_with(CACHE) {
+            std::fs::remove_dir_all(entry.path()).context(Kind::Storage, failed)?;
+        }
+    }
+    Ok(())
+}
+
 impl Home {
-    /// Starts `workers` workers on a store in `folder`.
+    /// Starts `workers` workers on a store in `folder`, which this process has locked.
     pub fn open(folder: &Path, workers: usize, settings: &Settings) -> Result<Self> {
         Self::over(Arc::new(LocalStore::create(folder)?), folder, workers, settings)
     }
 
-    /// Starts `workers` workers on `store`, with their caches in `folder`.
+    /// Starts `workers` workers on `store`, with their caches in `folder`, which this process has locked.
     pub fn over(store: Arc<dyn Store>, folder: &Path, workers: usize, settings: &Settings) -> Result<Self> {
         let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(settings.queue.delivery_limit));
+        clean(folder)?;
         let cache = tempfile::Builder::new()
-            .prefix("hardy-cache-")
+            .prefix(CACHE)
             .tempdir_in(folder)
             .map_err(|e| Error::storage(format!("no cache can be made in {}", folder.display())).because(e))?;
         let stop = CancellationToken::new();
@@ -79,7 +96,7 @@ impl Home {
                 Some(Ok(Err(e))) => Err(e),
                 _ => Err(Error::internal("a worker ended before its job did")),
             },
-            () = crate::cli::interrupted() => {
+            () = interrupted() => {
                 Err(Error::new(Kind::Interrupted, "interrupted; the same command goes on where this one stopped"))
             }
         };

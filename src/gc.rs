@@ -149,6 +149,7 @@ mod tests {
             photos: None,
             weights: None,
             model: None,
+            surrogate: None,
             night: None,
             created: "2026-01-01T00:00:00Z".into(),
         };

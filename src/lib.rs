@@ -49,6 +49,7 @@ pub mod queue;
 pub mod registry;
 pub mod report;
 pub mod seed;
+mod signal;
 pub mod store;
 pub mod task;
 pub mod trace;

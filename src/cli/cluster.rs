@@ -64,20 +64,6 @@ fn named(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C or SIGTERM.
-pub(crate) async fn interrupted() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate => {}
-    }
-}
-
 /// `host-1a2b3c4d`, with what no id may hold replaced.
 pub(super) fn host_and_chance() -> WorkerId {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

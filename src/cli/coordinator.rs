@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::health::Health;
 use crate::http::{self, Site};
 use crate::metrics::CoordinatorMetrics;
+use crate::signal::interrupted;
 use crate::task::WorkerId;
 
 #[derive(Debug, Args)]
@@ -45,7 +46,7 @@ pub(super) fn run(args: CoordinatorArgs) -> Result<()> {
         }
         let (store, queue) = tokio::select! {
             ends = cluster::stay(&settings) => ends?,
-            () = cluster::interrupted() => return Ok(()),
+            () = interrupted() => return Ok(()),
         };
         health.connected(&store, &queue);
         let pulse = health.pulse("the coordinator");
@@ -54,7 +55,7 @@ pub(super) fn run(args: CoordinatorArgs) -> Result<()> {
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = coordinator.serve(stop.clone()) => outcome,
-            () = cluster::interrupted() => {
+            () = interrupted() => {
                 info!("told to stop; another coordinator goes on");
                 Ok(())
             }

@@ -172,14 +172,14 @@ fn describe(status: &Status) -> String {
         text += &format!(
             "round      {} {}: loss {:.3}, held clean {:.1} %, PGD {:.1} %\n",
             round.phase,
-            round.round,
+            round.round + 1,
             round.loss,
             100.0 * round.held_clean.accuracy(),
             100.0 * round.held_pgd.accuracy()
         );
     }
     for event in &status.guard {
-        text += &format!("guard      round {}: {}\n", event.round, event.what);
+        text += &format!("guard      round {}: {}\n", event.round + 1, event.what);
     }
     if let Some(night) = &status.night {
         text += &format!("night      {}\n", night.line());

@@ -27,6 +27,8 @@ mod bench_gpu;
 #[cfg(feature = "compute")]
 mod nightly;
 #[cfg(feature = "compute")]
+mod patch;
+#[cfg(feature = "compute")]
 mod predict;
 #[cfg(feature = "compute")]
 mod run;
@@ -38,14 +40,11 @@ mod worker;
 #[cfg(not(feature = "compute"))]
 mod forwarded;
 #[cfg(not(feature = "compute"))]
-use forwarded::{attack, bench_gpu, nightly, predict, run, worker};
+use forwarded::{attack, bench_gpu, nightly, patch, predict, run, worker};
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-
-#[cfg(feature = "compute")]
-pub(crate) use cluster::interrupted;
 
 pub use logging::Logging;
 
@@ -88,6 +87,8 @@ enum Command {
     Evaluate(run::EvaluateArgs),
     /// Break a photo or a folder of photos on purpose.
     Attack(attack::AttackArgs),
+    /// Train a printable patch that a model takes for something else.
+    Patch(patch::PatchArgs),
     /// Write an FGSM copy of every photo into the same class folders of an output tree.
     Augment(run::AugmentArgs),
     /// Retrain a model every night, unwatched.
@@ -158,7 +159,7 @@ impl SettingsArgs {
     }
 
     /// All layers, for a command that adds flags of its own.
-    fn layers(&self) -> Result<Layers> {
+    pub(crate) fn layers(&self) -> Result<Layers> {
         let mut layers = Layers::new()?;
         if let Some(path) = &self.config {
             layers = layers.file(path)?;
@@ -211,6 +212,7 @@ impl Cli {
             | Command::Evaluate(_)
             | Command::Augment(_)
             | Command::Attack(_)
+            | Command::Patch(_)
             | Command::Predict(_)
             | Command::Nightly(_)
             | Command::Worker(_)
@@ -229,6 +231,7 @@ impl Cli {
             Command::Evaluate(args) => run::evaluate(args, json, quiet),
             Command::Augment(args) => run::augment(args, json, quiet),
             Command::Attack(args) => attack::run(args, json, quiet),
+            Command::Patch(args) => patch::run(args, json, quiet),
             Command::Predict(args) => predict::run(args, json),
             Command::Nightly(args) => nightly::run(args, json, quiet),
             Command::Worker(args) => worker::run(args),
@@ -245,6 +248,25 @@ impl Cli {
                 Ok(())
             }
             _ => Err(Error::usage(format!("this is the part of hardy that computes; call {}", compute::CLIENT))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_shows_how_it_is_used() {
+        let mut open = vec![Cli::command()];
+        while let Some(command) = open.pop() {
+            let mut below = command.get_subcommands().filter(|c| !c.is_hide_set()).cloned().peekable();
+            if below.peek().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example") && help.contains("hardy "), "{}: {help}", command.get_name());
+            }
+            open.extend(below);
         }
     }
 }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::model::ScriptArgs;
 use super::terminal::{Audience, observer};
 use super::{SettingsArgs, cluster, weights};
-use crate::config::{JobKind, Settings};
-use crate::coordinator::{JobSpec, Program, export, now};
+use crate::config::{JobKind, Layers, Settings};
+use crate::coordinator::{JobSpec, Program, Surrogate, export, now};
 use crate::dataset;
 use crate::embedded::Home;
 use crate::error::{Context, Error, Kind, Result};
@@ -31,6 +31,17 @@ pub(super) struct JobArgs {
     workers: Option<usize>,
 }
 
+impl JobArgs {
+    /// All layers of settings, the flags of every job last.
+    pub(super) fn layers(&self) -> Result<Layers> {
+        let layers = self.settings.layers()?;
+        match self.workers {
+            Some(workers) => layers.flag("worker.count", workers.into(), "--workers"),
+            None => Ok(layers),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   hardy dataset synth --out photos --per-class 80 && hardy run --data photos --out first-run
@@ -47,6 +58,9 @@ pub(super) struct RunArgs {
     /// Where everything goes.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    /// Keep the network-size PNGs that are measured.
+    #[arg(long)]
+    keep_images: bool,
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +81,9 @@ pub(super) struct EvaluateArgs {
     /// Where report and page go; without it only the figures are printed.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Keep the network-size PNGs that are measured.
+    #[arg(long, requires = "out")]
+    keep_images: bool,
 }
 
 #[derive(Debug, Args)]
@@ -90,41 +107,53 @@ pub(super) struct AugmentArgs {
 }
 
 pub(super) fn run(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
-    let settings = args.job.settings.resolve()?.settings;
+    let settings = measuring(&args.job, args.keep_images)?;
     if settings.job.kind != JobKind::Train {
         let kind = settings.job.kind;
         return Err(Error::usage(format!("job.kind = \"{kind}\" is for hardy submit; here it is hardy {kind}")));
     }
     let start = weights::starting(&settings)?;
     let bytes = start.as_ref().map(model::checkpoint::write).transpose()?;
-    let request = Request { program: Program::Train, settings, data: &args.data, bytes, model: None };
-    perform(request, &args.out, &args.job, json, quiet)?;
-    show(&args.out, json)
+    let request = Request { program: Program::Train, settings, data: &args.data, bytes, model: None, surrogate: None };
+    perform(request, &args.out, json, quiet)?;
+    show(&args.out, json, quiet)
+}
+
+/// The settings of a job that measures.
+fn measuring(job: &JobArgs, keep_images: bool) -> Result<Settings> {
+    let mut layers = job.layers()?;
+    if keep_images {
+        layers = layers.flag("evaluate.keep_images", true.into(), "--keep-images")?;
+    }
+    Ok(layers.resolve()?.settings)
 }
 
 pub(super) fn evaluate(args: EvaluateArgs, json: bool, quiet: bool) -> Result<()> {
     let brought = args.script.bring(&args.model)?;
-    let settings = args.job.settings.resolve()?.settings;
+    let settings = measuring(&args.job, args.keep_images)?;
     let scratch = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
     let out = args.out.as_deref().unwrap_or(scratch.path());
     let request = Request::of(Program::Evaluate, settings, &args.data, brought);
-    perform(request, out, &args.job, json, quiet)?;
-    show(out, json)
+    perform(request, out, json, quiet)?;
+    show(out, json, quiet)
 }
 
 pub(super) fn augment(args: AugmentArgs, json: bool, quiet: bool) -> Result<()> {
     let brought = args.script.bring(&args.model)?;
-    let settings = args.job.settings.resolve()?.settings;
+    let settings = args.job.layers()?.resolve()?.settings;
     let request = Request::of(Program::Augment, settings, &args.data, brought);
-    perform(request, &args.out, &args.job, json, quiet)?;
+    perform(request, &args.out, json, quiet)?;
     let manifest = args.out.join("manifest.jsonl");
     let text = std::fs::read_to_string(&manifest)
         .context(Kind::Storage, || format!("{} cannot be read", manifest.display()))?;
-    let pictures = text.lines().count();
+    let has = |line: &str, key: &str| serde_json::from_str::<Value>(line).is_ok_and(|entry| !entry[key].is_null());
+    let pictures = text.lines().filter(|line| has(line, "picture")).count();
+    let set_aside = text.lines().filter(|line| has(line, "set_aside")).count();
     if json {
-        println!("{}", json!({ "pictures": pictures, "manifest": manifest }));
-    } else {
-        println!("{pictures} adversarial pictures in {}, listed in {}", args.out.display(), manifest.display());
+        println!("{}", json!({ "pictures": pictures, "set_aside": set_aside, "manifest": manifest }));
+    } else if !quiet {
+        let aside = if set_aside > 0 { format!(", {set_aside} photos set aside") } else { String::new() };
+        println!("{pictures} adversarial pictures in {}{aside}, listed in {}", args.out.display(), manifest.display());
     }
     Ok(())
 }
@@ -137,25 +166,30 @@ pub(super) struct Request<'a> {
     /// Weights to start from, or the model as it was brought.
     bytes: Option<Vec<u8>>,
     model: Option<Described>,
+    /// See [`JobSpec::surrogate`].
+    pub(super) surrogate: Option<Brought>,
 }
 
 impl<'a> Request<'a> {
     /// To look at a model that was brought.
     pub(super) fn of(program: Program, settings: Settings, data: &'a Path, brought: Brought) -> Self {
         let settings = brought.spec.fit(settings);
-        Self { program, settings, data, bytes: Some(brought.bytes), model: Some(brought.spec) }
+        Self { program, settings, data, bytes: Some(brought.bytes), model: Some(brought.spec), surrogate: None }
     }
 }
 
 /// Runs or resumes the job of `request` in `out` and leaves its results there.
-pub(super) fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, quiet: bool) -> Result<()> {
+pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> Result<()> {
+    model::check_device(&request.settings.model)?;
     let home = out.join(".hardy");
     std::fs::create_dir_all(&home)
         .context(Kind::Storage, || format!("the output folder {} cannot be written", out.display()))?;
     let _lock = lock(&home, out)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = args.workers.unwrap_or(request.settings.worker.count);
-    let workers = if count == 0 { cores } else { count };
+    let workers = match request.settings.worker.count {
+        0 => cores,
+        count => count,
+    };
     let audience = match (quiet, json) {
         (true, _) => Audience::Nobody,
         (_, true) => Audience::Program,
@@ -167,7 +201,13 @@ pub(super) fn perform(request: Request, out: &Path, args: &JobArgs, json: bool, 
         let spec = submit(&*local.store, &request, &home, out).await?;
         let store = local.store.clone();
         let id = spec.id.clone();
-        local.run(spec, observer(audience)).await?;
+        if let Err(e) = local.run(spec, observer(audience)).await {
+            // What was noted of photos that were refused must not keep the mended ones from being looked at.
+            if e.kind() == Kind::Data {
+                abandoned(&*store, &id.0).await?;
+            }
+            return Err(e);
+        }
         export(&*store, &id, out).await
     })
 }
@@ -178,7 +218,9 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
     let settings = request.settings.of_job();
     let identity = json!({
         "settings": settings, "source": source, "program": request.program, "model": request.model,
+        "photos": dataset::folder::digest(Path::new(&source))?,
         "weights": request.bytes.as_ref().map(|b| hex::encode(Sha256::digest(b))),
+        "surrogate": request.surrogate.as_ref().map(|s| hex::encode(Sha256::digest(&s.bytes))),
     });
     let digest = hex::encode(Sha256::digest(identity.to_string()));
     let id = JobId(format!("{}-{}", settings.job.name, &digest[..8]));
@@ -200,6 +242,13 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
         Some(bytes) => Some(store.put_bytes(&JobSpec::prefix(&id).join("weights.safetensors"), bytes.clone()).await?),
         None => None,
     };
+    let surrogate = match &request.surrogate {
+        Some(Brought { spec, bytes }) => {
+            let key = JobSpec::prefix(&id).join("surrogate.safetensors");
+            Some(Surrogate { model: spec.clone(), weights: store.put_bytes(&key, bytes.clone()).await? })
+        }
+        None => None,
+    };
     let created = now();
     let program = request.program;
     Ok(JobSpec {
@@ -211,16 +260,19 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
         photos: None,
         weights,
         model: request.model.clone(),
+        surrogate,
         night: None,
         created,
     })
 }
 
-/// Whether a job ended before any task of it left something, on bad photos say. Its traces are removed.
+/// Whether a job did no more than look at its photos: it ended on bad ones, say. Its traces are removed.
 async fn abandoned(store: &dyn Store, job: &str) -> Result<bool> {
     let prefix = Key::new(format!("jobs/{job}"))?;
     let entries: Vec<_> = store.list(Some(&prefix)).await?.try_collect().await?;
-    if entries.iter().any(|e| e.key.as_str().starts_with(prefix.join("attempts").as_str())) {
+    let attempts = prefix.join("attempts");
+    let mut tasks = entries.iter().filter_map(|e| e.key.as_str().strip_prefix(attempts.as_str()));
+    if tasks.any(|task| !task.starts_with("/inspect-")) {
         return Ok(false);
     }
     for entry in entries {
@@ -231,11 +283,15 @@ async fn abandoned(store: &dyn Store, job: &str) -> Result<bool> {
 
 /// The folder of photos: as given, or unpacked from a tar.
 pub(super) fn source(data: &Path, home: &Path) -> Result<String> {
-    let whole = data.canonicalize().context(Kind::Data, || format!("the photos {} cannot be found", data.display()))?;
+    let missing = || format!("the photos {} cannot be found", data.display());
+    let whole = data.canonicalize().context(Kind::NotFound, missing)?;
     let folder = if whole.is_dir() {
         whole
     } else {
-        let unpacked = home.join("photos");
+        // Another archive, or a mended one, is unpacked to another place.
+        let about = std::fs::metadata(&whole).context(Kind::NotFound, missing)?;
+        let identity = format!("{} {} {:?}", whole.display(), about.len(), about.modified().ok());
+        let unpacked = home.join(format!("photos-{}", &hex::encode(Sha256::digest(identity))[..8]));
         if !unpacked.is_dir() {
             dataset::import::import(&whole, &unpacked)?;
         }
@@ -262,7 +318,7 @@ pub(super) fn lock(home: &Path, out: &Path) -> Result<File> {
 }
 
 /// Prints what was found.
-fn show(out: &Path, json: bool) -> Result<()> {
+fn show(out: &Path, json: bool, quiet: bool) -> Result<()> {
     let path = out.join("report.json");
     let bytes = std::fs::read(&path).context(Kind::Storage, || format!("{} cannot be read", path.display()))?;
     let report = Report::from_json(&bytes)?;
@@ -271,7 +327,7 @@ fn show(out: &Path, json: bool) -> Result<()> {
             "{}",
             serde_json::to_string(&report.results).context(Kind::Internal, || "results have no JSON".into())?
         );
-    } else {
+    } else if !quiet {
         println!("{}", headline(&report));
         println!("report: {}", out.join("report.html").display());
     }

@@ -96,8 +96,9 @@ impl Screen {
                 // Rounds speak for themselves once they are measured.
                 if known.is_empty() && !name.contains(':') {
                     self.say(&format!(
-                        "{name}: {} tasks, {:.1} s{}",
+                        "{name}: {} {}, {:.1} s{}",
                         self.tasks,
+                        if self.tasks == 1 { "task" } else { "tasks" },
                         self.began.elapsed().as_secs_f64(),
                         self.after()
                     ));
@@ -107,7 +108,7 @@ impl Screen {
             // The log says it already.
             Progress::Failure { .. } | Progress::Heard(_) | Progress::Pictures { .. } => {}
             Progress::Night(ended) => self.say(&ended.line()),
-            Progress::Guard(event) => self.say(&format!("guard, round {}: {}", event.round, event.what)),
+            Progress::Guard(event) => self.say(&format!("guard, round {}: {}", event.round + 1, event.what)),
         }
     }
 
@@ -134,7 +135,7 @@ fn line(r: &RoundRecord) -> String {
     format!(
         "{} {:>3}: loss {:.3}  train {:.1} %{}{}{}{}",
         r.phase,
-        r.round,
+        r.round + 1,
         r.loss,
         100.0 * r.train_accuracy,
         held("held clean", r.held_clean),

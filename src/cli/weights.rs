@@ -19,7 +19,7 @@ pub(super) enum WeightsCommand {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  hardy weights import resnet18-f37072fd.pth --architecture resnet18 --out resnet18.safetensors
+  hardy weights import resnet18-f37072fd.pth --out resnet18.safetensors
   hardy run --set model.architecture=resnet18 --set model.weights=resnet18.safetensors
 
 Reads safetensors and what torch.save writes (zip or legacy) by timm, torchvision and efficientnet-lite-pytorch.
@@ -27,12 +27,12 @@ Nothing in a file is run: one that holds more than tensors is refused.")]
 pub(super) struct ImportArgs {
     /// The weights file.
     file: PathBuf,
-    /// tf_efficientnet_lite0, resnet18, resnet50 or hardy_small.
+    /// tf_efficientnet_lite0, resnet18, resnet50 or hardy_small; without it the tensors tell.
     #[arg(long, value_parser = architecture)]
-    architecture: Architecture,
-    /// The safetensors file to write.
+    architecture: Option<Architecture>,
+    /// The safetensors file to write; without it the file is only checked.
     #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    out: Option<PathBuf>,
 }
 
 fn architecture(text: &str) -> std::result::Result<Architecture, Unknown> {
@@ -41,14 +41,20 @@ fn architecture(text: &str) -> std::result::Result<Architecture, Unknown> {
 
 pub(super) fn run(command: WeightsCommand, json: bool) -> Result<()> {
     let WeightsCommand::Import(args) = command;
-    let weights = import::timm_weights(args.architecture, &args.file)?;
+    let (architecture, weights) = import::timm_weights(args.architecture, &args.file)?;
     let parameters: usize = weights.values().map(|array| array.values.len()).sum();
-    write_whole(&args.out, &checkpoint::write(&weights)?)?;
+    if let Some(out) = &args.out {
+        write_whole(out, &checkpoint::write(&weights)?)?;
+    }
     if json {
-        let summary = json!({ "tensors": weights.len(), "numbers": parameters, "file": args.out });
-        println!("{summary}");
+        let (tensors, file) = (weights.len(), args.out);
+        println!(
+            "{}",
+            json!({ "architecture": architecture, "tensors": tensors, "numbers": parameters, "file": file })
+        );
     } else {
-        println!("{} tensors, {parameters} numbers in {}", weights.len(), args.out.display());
+        let place = args.out.map(|out| format!(" in {}", out.display())).unwrap_or_default();
+        println!("{architecture}: {} tensors, {parameters} numbers{place}", weights.len());
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::health::Health;
 use crate::http;
 use crate::metrics::{Gpu, WorkerMetrics};
+use crate::signal::interrupted;
 use crate::task::WorkerId;
 use crate::worker::{Setup, Worker};
 
@@ -61,7 +62,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
         }
         let (store, queue) = tokio::select! {
             ends = cluster::stay(&settings) => ends?,
-            () = cluster::interrupted() => return Ok(()),
+            () = interrupted() => return Ok(()),
         };
         health.connected(&store, &queue);
         let (stop, grace) = (CancellationToken::new(), Duration::from_secs(settings.worker.grace));
@@ -83,7 +84,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
         info!(worker = %name, threads = count, "works");
         let stopping = stop.clone();
         tokio::spawn(async move {
-            cluster::interrupted().await;
+            interrupted().await;
             info!("told to stop; finishing what is in progress");
             stopping.cancel();
         });

@@ -242,6 +242,38 @@ mod tests {
     }
 
     #[test]
+    fn errors_name_the_file_or_the_variable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        let from_file = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Layers::new().unwrap().file(&path).unwrap_err().chain()
+        };
+        let from_variable = |name: &str, value: &str| {
+            let variables = [(name.to_string(), value.to_string())];
+            Layers::new().unwrap().environment(variables.into_iter()).unwrap_err().chain()
+        };
+        let file = path.display();
+        let cases = [
+            (from_file("[train]\nrounds = \"three\""), format!("train.rounds = \"three\" in {file}"), "1 to 100000"),
+            (from_file("[train]\nround = 3"), format!("unknown key 'train.round' in {file}"), "'train.rounds'"),
+            (
+                from_variable("HARDY_TRAIN__BATCH", "0"),
+                "train.batch = 0 in the variable HARDY_TRAIN__BATCH".to_string(),
+                "1 to 4096",
+            ),
+            (
+                from_variable("HARDY_TRAIN__BATHC", "8"),
+                "unknown key 'train.bathc' in the variable HARDY_TRAIN__BATHC".to_string(),
+                "'train.batch'",
+            ),
+        ];
+        for (said, what, allowed) in cases {
+            assert!(said.contains(&what) && said.contains(allowed), "{said}");
+        }
+    }
+
+    #[test]
     fn http_settings_are_checked_and_the_token_is_not_repeated() {
         assert!(refused("http.listen=8080").contains("host:port"));
         assert!(refused("http.listen=host:http").contains("host:port"));

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Adversary, Architecture, Loss, Outer, Settings};
 use crate::error::{Error, Result};
+use crate::evaluate;
 
 /// `(key, least, most)`, both allowed.
 const RANGES: &[(&str, f64, f64)] = &[
@@ -57,6 +59,7 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("guard.soften", 0.01, 1.0),
     ("evaluate.batch", 1.0, 4096.0),
     ("evaluate.examples", 0.0, 200.0),
+    ("evaluate.probes", 0.0, 100_000.0),
     ("gate.clean_drop", 0.0, 100.0),
     ("gate.robust_drop", 0.0, 100.0),
     ("gate.class_drop", 0.0, 100.0),
@@ -91,6 +94,10 @@ pub(super) fn describe(key: &str) -> Option<String> {
     RANGES.iter().find(|r| r.0 == key).map(|(_, least, most)| format!("{least} to {most}"))
 }
 
+fn is_device(text: &str) -> bool {
+    matches!(text, "auto" | "cpu" | "cuda") || text.strip_prefix("cuda:").is_some_and(|n| n.parse::<u8>().is_ok())
+}
+
 /// Checks one value by itself.
 pub(super) fn check(key: &str, value: &Value) -> Result<(), String> {
     if key == "job.name" {
@@ -106,6 +113,11 @@ pub(super) fn check(key: &str, value: &Value) -> Result<(), String> {
     match key {
         "http.listen" if !text.is_empty() && !is_place(text) => return Err("no place to listen at".into()),
         // It travels in a header.
+        "model.device" if !is_device(text) => return Err("no device; allowed are auto, cpu, cuda and cuda:N".into()),
+        "evaluate.attacks" => {
+            let names = Vec::<String>::deserialize(value).map_err(|e| e.to_string())?;
+            evaluate::attacks(&names).map_err(|e| e.to_string())?;
+        }
         "http.token" if !text.bytes().all(|b| b.is_ascii_graphic()) => return Err("it cannot be sent".into()),
         _ => {}
     }

@@ -76,6 +76,8 @@ mod tests {
             let row = text.lines().find(|l| l.starts_with(&format!("| `{key}` |")));
             assert!(row.is_some(), "{name} is not in the reference");
         }
+        let silent: Vec<&str> = text.lines().filter(|l| l.ends_with("|  |")).collect();
+        assert!(silent.is_empty(), "without a meaning: {silent:#?}");
     }
 
     #[test]

@@ -103,11 +103,12 @@ settings! {
     /// What is measured at the end.
     EvaluateSettings {
         attacks: Vec<String>, epsilons: Vec<Epsilon>, batch: usize, static_epsilon: Epsilon, keep_images: bool,
-        examples: usize,
+        examples: usize, probes: usize,
     }
     /// What `hardy attack` does to photos.
     AttackSettings {
-        method: String, epsilons: Vec<Epsilon>, smallest: bool, label: String, target: String, comparisons: bool,
+        method: String, epsilons: Vec<Epsilon>, smallest: bool, label: String, target: String, from: String,
+        comparisons: bool,
     }
     /// What a retrained model must hold.
     GateSettings {

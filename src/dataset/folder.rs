@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use crate::error::{Error, Kind, Result};
@@ -29,6 +30,18 @@ pub fn list(root: &Path) -> Result<Vec<(String, u64)>> {
         files.push((name.to_owned(), size));
     }
     Ok(files)
+}
+
+/// What tells one set of photos from another: SHA-256 over names and sizes, hexadecimal.
+///
+/// # Errors
+/// See [`list`].
+pub fn digest(root: &Path) -> Result<String> {
+    let mut digest = Sha256::new();
+    for (name, size) in list(root)? {
+        digest.update(format!("{size} {name}\n"));
+    }
+    Ok(hex::encode(digest.finalize()))
 }
 
 fn refusal(root: &Path, error: walkdir::Error) -> Error {

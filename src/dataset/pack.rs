@@ -46,7 +46,10 @@ pub fn sample(
     settings: &DataSettings,
 ) -> Result<shard::Sample, String> {
     if hex::encode(Sha256::digest(&bytes)) != planned.sha256 {
-        return Err("the file has changed since it was inspected".into());
+        return Err(
+            "the file has changed since it was inspected: put it back, or begin again with another --out or name"
+                .into(),
+        );
     }
     let (extension, image) = pack(bytes, settings)?;
     let meta = json!({ "class": class, "path": planned.path, "sha256": planned.sha256 });

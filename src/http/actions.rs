@@ -101,7 +101,7 @@ async fn change(
 /// What is submitted, and the weights that go with it.
 fn spec(wish: &Wish, settings: &Settings) -> Result<(JobSpec, Option<Vec<u8>>)> {
     let program = match (wish.rehearse, wish.data.split_once("://")) {
-        (Some(tasks), None) if wish.data.is_empty() => Program::Rehearse { tasks },
+        (Some(tasks), None) if wish.data.is_empty() => Program::Rehearse { tasks, stored: false },
         (None, Some(("s3", _))) => Program::Train,
         _ => {
             return Err(Error::usage(
@@ -138,6 +138,7 @@ fn spec(wish: &Wish, settings: &Settings) -> Result<(JobSpec, Option<Vec<u8>>)> 
         photos: None,
         weights: blob,
         model: None,
+        surrogate: None,
         night: None,
         created: now(),
     };

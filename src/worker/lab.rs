@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::dataset::shard::{Extension, Sample, ShardWriter};
 use crate::dataset::view;
 use crate::error::{Context, Error, Kind, Result};
-use crate::lab::{self, Labelled, Plan, Specimen, Subject};
+use crate::lab::{self, Labelled, Models, Plan, Specimen, Subject};
 use crate::model::Described;
 use crate::store::Blob;
 use crate::task::Success;
@@ -28,7 +28,11 @@ pub(super) async fn attack(
     let recipe = Recipe::fetch(attempt, checkpoint).await?;
     let path = attempt.cache.fetch(attempt.store, shard).await?;
     let (spec, seen) = (attempt.spec.clone(), attempt.images.clone());
-    let facts = recipe.facts()?;
+    let surrogate = match &attempt.spec.surrogate {
+        Some(other) => Some(Recipe::of(attempt, other.model.clone(), &other.weights).await?),
+        None => None,
+    };
+    let facts = recipe.facts(attempt).await?;
     let specimens = attempt
         .compute(move |compute| {
             let classifier = compute.classifier(&recipe)?;
@@ -36,7 +40,10 @@ pub(super) async fn attack(
             let plan = Plan::new(&settings.attack, recipe.spec.classes())?;
             let subjects = subjects(&path, range, settings, &recipe.spec, &plan)?;
             let with = (settings.job.seed, settings.attack.comparisons);
-            let found = lab::examine(classifier, &subjects, &plan, recipe.spec.classes(), with, &|_, _| ())?;
+            let surrogate = surrogate.map(|other| other.classifier()).transpose()?;
+            let classes = recipe.spec.classes();
+            let models = Models { attacked: classifier, surrogate: surrogate.as_ref(), classes };
+            let found = lab::examine(&models, &subjects, &plan, with, &|_, _| ())?;
             seen.fetch_add(found.len() as u64, Ordering::Relaxed);
             Ok(found)
         })

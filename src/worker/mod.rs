@@ -40,6 +40,9 @@ use thread::Thread;
 /// How often a running task says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
+/// A task that takes longer says that it was begun. The others need no more than their end to be known.
+const BEGUN: Duration = Duration::from_millis(200);
+
 /// How long a worker keeps away from tasks after its disk has failed it, or its release.
 const TROUBLE: Duration = Duration::from_secs(20);
 
@@ -198,19 +201,20 @@ impl Worker {
             report,
         };
         let queue = self.setup.queue.clone();
-        report(Report::Started).send(&*queue).await?;
         debug!("started");
         let _busy = self.setup.metrics.busy();
         let images = Arc::new(AtomicU64::new(0));
         let began = Instant::now();
         let outcome = {
             let heartbeat = async {
+                tokio::time::sleep(BEGUN).await;
+                let mut sign = Report::Started;
                 loop {
-                    tokio::time::sleep(HEARTBEAT).await;
-                    let images = images.load(Ordering::Relaxed);
-                    if let Err(e) = report(Report::Progress { images }).send(&*queue).await {
-                        warn!("a heartbeat was not sent: {}", e.chain());
+                    if let Err(e) = report(sign).send(&*queue).await {
+                        warn!("a sign of life was not sent: {}", e.chain());
                     }
+                    tokio::time::sleep(HEARTBEAT).await;
+                    sign = Report::Progress { images: images.load(Ordering::Relaxed) };
                 }
             };
             tokio::select! {

@@ -38,7 +38,7 @@ pub(super) async fn round(attempt: &Attempt<'_>, work: &TrainWork) -> Result<Suc
         files.push((clean, adversarial));
     }
     let (spec, work, seen) = (attempt.spec.clone(), work.clone(), attempt.images.clone());
-    let facts = recipe.facts()?;
+    let facts = recipe.facts(attempt).await?;
     let (metrics, checkpoint, optimizer) = attempt
         .compute(move |_| {
             let settings = &spec.settings;

@@ -74,22 +74,31 @@ fn an_interrupt_ends_it_cleanly_and_the_same_command_goes_on() {
 #[test]
 fn a_full_disk_is_named_and_nothing_is_lost() {
     let scene = Scene::new();
-    let disk = scene.path("disk");
+    let (disk, kept, calm) = (scene.path("disk"), scene.path("kept"), scene.path("calm"));
     std::fs::create_dir(&disk).unwrap();
     let command = scene.command(&disk.join("out"), 1, &[]);
     let arguments: Vec<String> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|a| format!("'{}'", a.to_str().unwrap()))
         .collect();
-    // A disk of its own, in a mount namespace that ends with the command.
+    // A disk of its own, in a mount namespace that ends with the commands.
     let script = format!(
-        "mount -t tmpfs -o size=1m tmpfs '{0}' && {1}; code=$?; find '{0}' -name '*.json' -size 0 | grep . && exit 99; exit $code",
+        "mount -t tmpfs -o size=1m tmpfs '{0}' || exit
+        {1}
+        echo exit code $? >&2
+        find '{0}' -name '*.json' -size 0 | grep . && exit 99
+        mount -o remount,size=200m '{0}' && {1} && cp -r '{0}/out' '{2}'",
         disk.display(),
         arguments.join(" "),
+        kept.display(),
     );
     let ended =
         Command::new("unshare").args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).output().unwrap();
     let said = text(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(5), "{said}");
-    assert!(said.contains("No space left on device"), "{said}");
+    assert!(ended.status.success(), "{}: {said}", ended.status);
+    let (full, _) = said.split_once("exit code 5\n").unwrap_or_else(|| panic!("another exit code: {said}"));
+    assert!(full.contains("No space left on device"), "{said}");
+    assert!(kept.join("report.json").exists());
+    scene.run(&calm, 1, &[]);
+    assert_eq!(outputs(&kept), outputs(&calm));
 }

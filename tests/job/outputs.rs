@@ -41,6 +41,11 @@ fn augment_writes_a_picture_for_every_photo_and_lists_it() {
     scene.run(&out, 2, &["train.rounds=1"]);
     let photos = scene.photos.to_str().unwrap();
     let model = out.join("model");
+    // Of one name, in two folders of one class; and one that is no photo.
+    fs::create_dir(scene.photos.join("train/daisy/more")).unwrap();
+    let twin = scene.photos.join("train/daisy/more/daisy-00000.jpg");
+    fs::copy(scene.photos.join("train/daisy/daisy-00000.jpg"), twin).unwrap();
+    fs::write(scene.photos.join("val/daisy/broken.jpg"), "no photo").unwrap();
     let made = hardy(&[
         "augment",
         photos,
@@ -54,8 +59,15 @@ fn augment_writes_a_picture_for_every_photo_and_lists_it() {
     assert!(made.status.success(), "{}", text(&made.stderr));
     let manifest = fs::read_to_string(copies.join("manifest.jsonl")).unwrap();
     let lines: Vec<Value> = manifest.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(lines.len(), 125, "20 photos to train on and 5 to measure of each of 5 classes");
+    let (aside, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line["picture"].is_null());
+    assert_eq!(aside.len(), 1);
+    assert_eq!(aside[0]["source"], "val/daisy/broken.jpg");
+    assert_eq!(lines.len(), 126, "20 photos to train on and 5 to measure of each of 5 classes, and a copy");
+    assert!(text(&made.stdout).starts_with("126 adversarial pictures"), "{}", text(&made.stdout));
+    assert!(lines.iter().any(|line| line["before"] != line["after"]), "some are broken");
     for line in &lines {
+        assert_eq!(line["picture"].as_str().unwrap(), format!("{}.png", line["source"].as_str().unwrap()));
+        assert!(line["before"].is_string() && line["after"].is_string() && line["epsilon"].as_f64().unwrap() > 0.0);
         let source = line["source"].as_str().unwrap();
         let picture = image::open(copies.join(line["picture"].as_str().unwrap())).unwrap().to_rgb8();
         assert_eq!(picture.dimensions(), (32, 32));
@@ -71,8 +83,8 @@ fn a_run_says_what_it_did() {
     let out = scene.path("out");
     let ended = scene.command(&out, 2, &["train.rounds=1"]).output().unwrap();
     let (said, shown) = (text(&ended.stderr), text(&ended.stdout));
-    assert!(said.contains("inspect photos: 1 tasks"), "{said}");
-    assert!(said.contains("train   0: loss"), "{said}");
+    assert!(said.contains("inspect photos: 1 task,"), "{said}");
+    assert!(said.contains("train   1: loss"), "{said}");
     assert!(shown.contains("undefended") && shown.contains("report.html"), "{shown}");
     for file in ["report.json", "report.html", "model/model.json", "model/model.safetensors", "model/README.md"] {
         assert!(out.join(file).is_file(), "{file}");

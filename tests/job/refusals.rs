@@ -31,9 +31,13 @@ fn settings_are_refused_with_key_value_range_and_source() {
         ("train.batch=many", "train.batch = \"many\" in --set"),
         ("adversary.epsilon=-0.1", "adversary.epsilon = \"-0.1\" in --set"),
         ("adversary.epsilon=4", "did you mean 4/255?"),
-        ("evaluate.attacks=[\"fsgm\"]", "fsgm"),
+        ("evaluate.attacks=[\"fsgm\"]", "evaluate.attacks = [\"fsgm\"] in --set: there is no attack 'fsgm'"),
+        ("evaluate.attacks=[\"n-fgsm\"]", "leaves the epsilon ball"),
+        ("model.device=gpu", "model.device = \"gpu\" in --set: no device; allowed are auto, cpu"),
+        ("model.bf16=true", "model.bf16 = true needs a CUDA device"),
     ] {
         let (code, said) = refused(&scene, &scene.photos, &[setting]);
+        assert!(!scene.path("refused").exists(), "{setting}: refused before anything was made");
         assert_eq!(code, Some(2), "{setting}: {said}");
         assert!(said.contains(expected), "{setting}: {said}");
     }
@@ -55,8 +59,63 @@ fn folders_that_hold_no_data_set_are_refused() {
     assert!(said.contains("daisy"), "{said}");
 
     let (code, said) = refused(&scene, &scene.path("nowhere"), &[]);
-    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(code, Some(9), "{said}");
     assert!(said.contains("nowhere"), "{said}");
+}
+
+/// Photos that stopped a job can be mended, and the same command goes on.
+#[test]
+fn a_refusal_is_not_remembered() {
+    let scene = Scene::new();
+    let out = scene.path("out");
+    let bad: Vec<_> = (0..40).map(|i| scene.photos.join(format!("train/daisy/bad{i}.jpg"))).collect();
+    for file in &bad {
+        fs::write(file, "no photo").unwrap();
+    }
+    let once = |more: &[&str]| scene.command(&out, 2, more).output().unwrap();
+    let refused = once(&["train.rounds=1"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("data.quarantine_limit"), "{}", text(&refused.stderr));
+    for file in &bad {
+        fs::remove_file(file).unwrap();
+    }
+    let mended = once(&["train.rounds=1"]);
+    assert!(mended.status.success(), "{}", text(&mended.stderr));
+    fs::write(&bad[0], "one more").unwrap();
+    let other = once(&["train.rounds=1"]);
+    assert_eq!(other.status.code(), Some(2), "other photos are another run: {}", text(&other.stderr));
+}
+
+/// An archive is known by what it is, not by where it was unpacked.
+#[test]
+fn another_archive_is_another_run() {
+    let scene = Scene::new();
+    let archive = |name: &str, photos: &Path| {
+        let file = scene.path(name);
+        let mut tar = std::process::Command::new("tar");
+        let done = tar.arg("-czf").arg(&file).arg("-C").arg(photos).arg(".").status().unwrap();
+        assert!(done.success());
+        file
+    };
+    let first = archive("first.tgz", &scene.photos);
+    fs::remove_file(scene.photos.join("train/roses/roses-00000.jpg")).unwrap();
+    let second = archive("second.tgz", &scene.photos);
+    let out = scene.path("out");
+    let run = |data: &Path| {
+        let mut command = crate::scene::program();
+        command.arg("run").arg("--data").arg(data).arg("--out").arg(&out).args(["--workers", "2"]);
+        for setting in crate::scene::SMALL.iter().chain(&["train.rounds=1"]) {
+            command.args(["--set", setting]);
+        }
+        command.output().unwrap()
+    };
+    let ended = run(&first);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let again = run(&first);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    let other = run(&second);
+    assert_eq!(other.status.code(), Some(2), "{}", text(&other.stderr));
+    assert!(text(&other.stderr).contains("holds another run"), "{}", text(&other.stderr));
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::dataset::Split;
 use crate::dataset::pack::encode;
 use crate::dataset::shard::Extension;
-use crate::error::{Context, Error, Kind, Result};
+use crate::dataset::staging::Staged;
+use crate::error::{Error, Result};
 use crate::seed::{Purpose, stream};
 
 use super::{CLASSES, draw};
@@ -38,27 +39,22 @@ pub fn write(request: &Request, out: &Path, mut progress: impl FnMut()) -> Resul
     if request.train == 0 {
         return Err(Error::usage("per-class count 0 is out of range: allowed is 1 or more"));
     }
-    let failed = |path: &Path| format!("cannot write {}", path.display());
-    std::fs::create_dir_all(out).context(Kind::Storage, || failed(out))?;
-    if std::fs::read_dir(out).context(Kind::Storage, || failed(out))?.next().is_some() {
-        return Err(Error::storage(format!("folder {} is not empty", out.display())));
-    }
+    // Half a set must not look like a whole one.
+    let staged = Staged::beside(out)?;
     for (side, count) in [(Split::Train, request.train), (Split::Val, request.val)] {
         for (label, class) in CLASSES.iter().enumerate() {
-            let folder = if request.val == 0 { out.join(class) } else { out.join(side.name()).join(class) };
-            if count > 0 {
-                std::fs::create_dir_all(&folder).context(Kind::Storage, || failed(&folder))?;
-            }
+            let folder = if request.val == 0 { class.into() } else { Path::new(side.name()).join(class) };
             for number in 0..count {
                 let mut stream =
                     stream(request.seed, Purpose::Synthetic, 0, &format!("{}/{class}/{number}", side.name()));
                 let picture = draw(label, request.size, &mut stream);
                 let bytes = encode(&picture, request.extension).map_err(Error::internal)?;
                 let file = folder.join(format!("{class}-{number:05}.{}", request.extension));
-                std::fs::write(&file, bytes).context(Kind::Storage, || failed(&file))?;
+                staged.write(&file, &bytes[..])?;
                 progress();
             }
         }
     }
-    Ok(())
+    let root = staged.path().to_path_buf();
+    staged.publish(&root, out)
 }
