@@ -27,7 +27,7 @@ test: ## run every test
 	@! ldd $(HARDY) | grep libtorch || { echo "hardy is linked with libtorch"; exit 1; }
 	$(MAKE) chart
 
-chart: ## check the chart, the alert rules, the images and what the guides say of them
+chart: ## check the chart, the alert rules and the images, and type every command of the documents
 	@deploy/setup.sh tests
 	.deps/helm/bin/python -m pytest -q tests/helm
 

@@ -41,10 +41,11 @@ need c++ g++
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
 
-# What the tests need: a browser, a broker, what checks alert rules, and Python packages.
+# What the tests need: a browser, a broker, what checks alert rules, what the documents type, and Python packages.
 tests() {
   need chromium chromium
   need openssl openssl
+  need curl curl
   [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || install_stopped rabbitmq-server rabbitmq-server
   command -v promtool >/dev/null || install_stopped prometheus prometheus
   python_packages .deps/python tests/python/requirements-test.txt

@@ -22,9 +22,9 @@ def case_values(case):
     return {} if case == "default" else yaml.safe_load((CHART / f"ci/{case}.yaml").read_text())
 
 
-def render(values):
+def render(values, name="night", namespace="flowers"):
     """Every object of the chart with `values`."""
-    files = loaded().render(values, name="night", namespace="flowers")
+    files = loaded().render(values, name=name, namespace=namespace)
     manifests = {name: text for name, text in files.items() if name.endswith(".yaml")}
     return [object for text in manifests.values() for object in yaml.safe_load_all(text) if object]
 

@@ -17,7 +17,8 @@ def tool(name):
 
 
 def stages():
-    return dict(re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(), re.M))
+    """(base, name) of every stage, in order."""
+    return re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(), re.M)
 
 
 def test_hadolint():
@@ -25,11 +26,22 @@ def test_hadolint():
 
 
 def test_bases_are_pinned_by_tag():
-    found = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE.read_text(), re.M)
-    names = {name for _, name in found}
-    for base, _ in found:
+    names = {name for _, name in stages()}
+    for base, _ in stages():
         assert base in names or re.fullmatch(r"[\w./-]+:(?!latest)[\w.-]+", base), base
     assert {"coordinator", "worker-cpu", "worker-cuda"} <= names
+
+
+def test_the_trial_knows_bases_and_stages():
+    """Of deploy/try_images.sh, which takes long; here only that it fits the Dockerfile."""
+    trial = ROOT / "deploy/try_images.sh"
+    subprocess.run(["bash", "-n", trial], check=True)
+    names = {name for _, name in stages()}
+    assert set(re.search(r'^GIVEN_STAGES="(.*)"$', trial.read_text(), re.M)[1].split()) < names
+    bases = [base for base, _ in stages() if base not in names]
+    for pattern in re.findall(r"\$\(base (\S+)\)", trial.read_text()):
+        assert sum(pattern in base for base in bases) == 1, pattern
+    assert len(bases) == 3, "all have a stand-in"
 
 
 def test_the_toolchain_is_new_enough():
