@@ -367,7 +367,7 @@ mod tests {
 
     fn inspected(path: &str, split: Option<Split>, content: u64, phash: u64) -> Inspected {
         let class = path.rsplit('/').nth(1).unwrap().to_owned();
-        let photo = Photo { path: path.into(), class, split, size: 1 };
+        let photo = Photo { path: path.into(), class, split, size: 1, stamp: None };
         let finding =
             Finding::Usable { sha256: format!("{content:064x}"), phash, width: 9, height: 9, brightness: 500 };
         Inspected { photo, finding }

@@ -106,6 +106,7 @@ pub fn night() -> NightRecord {
         known: 3390,
         new: 52,
         removed: vec!["roses/12 <b>.jpg".into()],
+        replaced: vec!["tulips/3 <i>.jpg".into()],
         missing: 2,
         drift: Drift::new(&classes, photos(100), Photos { counts: vec![0, 50, 0, 0, 0], ..photos(1) }),
         gate: judge(&candidate, Some(&current), None, &settings().gate),

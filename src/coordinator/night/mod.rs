@@ -1,6 +1,7 @@
 //! A night: photos that came are added, the current model is retrained, the result is judged and, if it is
 //! no worse, promoted. A program like any other: a night that was killed goes on where it was.
 
+mod changes;
 mod data;
 mod lease;
 mod ledger;
@@ -73,7 +74,10 @@ pub struct Outcome {
     pub new: u64,
     /// Photos that went.
     pub removed: u64,
-    /// New photos set aside.
+    /// Photos in whose place others are now.
+    #[serde(default)]
+    pub replaced: u64,
+    /// New or replaced photos set aside.
     pub quarantined: u64,
 }
 
@@ -100,7 +104,7 @@ impl Outcome {
         };
         let current = self.current.as_ref().map_or("none".to_string(), ToString::to_string);
         format!(
-            "{} {}: {word}. clean {}, robust {} at {}. {}. Photos: {} known, {} new, {} removed, {} set aside. Current: {current}",
+            "{} {}: {word}. clean {}, robust {} at {}. {}. Photos: {} known, {} new, {} removed, {} replaced, {} set aside. Current: {current}",
             self.model,
             self.night,
             percent(&self.clean),
@@ -110,6 +114,7 @@ impl Outcome {
             self.known,
             self.new,
             self.removed,
+            self.replaced,
             self.quarantined,
         )
     }
@@ -311,6 +316,7 @@ async fn conclude(
         known: data.known,
         new: data.new,
         removed: data.removed.clone(),
+        replaced: data.replaced.clone(),
         missing: data.missing,
         drift: data.drift.clone(),
         gate: decision.clone(),
@@ -361,6 +367,7 @@ fn outcome(job: &Job, night: &Night, data: &Data, note: &Note, current: Option<V
         known: data.known,
         new: data.new,
         removed: data.removed.len() as u64,
+        replaced: data.replaced.len() as u64,
         quarantined: data.quarantined.len() as u64,
     }
 }
