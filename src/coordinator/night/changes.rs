@@ -1,11 +1,12 @@
-//! The source as it is now beside what is known of it: photos that came, went and were replaced, and the shards
-//! that are packed anew for it.
+//! The source as it is now beside what is known of it: photos that came, went and were replaced, and which shards
+//! are packed anew.
 
 use std::collections::BTreeSet;
 
 use super::ledger::{Ledger, Stored};
+use crate::config::Settings;
 use crate::dataset::grow::{self, Fate, Known, Photos};
-use crate::dataset::{Inspected, Photo, Split};
+use crate::dataset::{Inspected, Photo, Split, plan};
 use crate::store::Key;
 
 /// What has changed in the source.
@@ -102,16 +103,115 @@ pub struct Repack {
 }
 
 impl Repack {
-    /// Of `shards` those that had a photo that is `gone`.
-    pub fn new(shards: &[Stored], gone: &BTreeSet<&str>) -> Self {
+    /// Of `shards` those that had a photo that is `gone`, and the small ones of a side once they are many.
+    pub fn new(shards: &[Stored], gone: &BTreeSet<&str>, settings: &Settings) -> Self {
         let is_gone = |path: &str| gone.contains(path);
-        let mut repack = Self::default();
-        for shard in shards {
-            if shard.samples.iter().any(|s| is_gone(&s.path)) {
-                repack.dropped.push(shard.blob.key.clone());
-                repack.again.extend(shard.samples.iter().map(|s| s.path.clone()).filter(|path| !is_gone(path)));
-            }
+        let (mut chosen, whole): (Vec<&Stored>, Vec<&Stored>) =
+            shards.iter().partition(|shard| shard.samples.iter().any(|s| is_gone(&s.path)));
+        for split in [Split::Train, Split::Held] {
+            chosen.extend(small(&whole, split, settings));
         }
-        repack
+        let photos = chosen.iter().flat_map(|shard| &shard.samples).map(|s| s.path.clone());
+        Self {
+            again: photos.filter(|path| !is_gone(path)).collect(),
+            dropped: chosen.iter().map(|shard| shard.blob.key.clone()).collect(),
+        }
+    }
+}
+
+/// The shards of a side that are less than half full: none as long as they are at most `nightly.small_shards`, or
+/// would not become fewer.
+fn small<'a>(shards: &[&'a Stored], split: Split, settings: &Settings) -> Vec<&'a Stored> {
+    let full = settings.data.shard_images;
+    let is_small = |shard: &&&Stored| shard.split == split && 2 * shard.samples.len() < full;
+    let small: Vec<&Stored> = shards.iter().filter(is_small).copied().collect();
+    let photos = small.iter().map(|shard| shard.samples.len()).sum();
+    let fewer = plan::shard_count(split, photos, full, settings.train.replicas as usize) < small.len();
+    if small.len() > settings.nightly.small_shards && fewer { small } else { Vec::new() }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+    use crate::dataset::grow::{Terms, grow};
+    use crate::dataset::{Finding, Sample, ShardPlan};
+    use crate::store::Blob;
+
+    fn settings(small_shards: usize, replicas: u32) -> Settings {
+        let mut settings = Layers::new().unwrap().resolve().unwrap().settings;
+        (settings.data.shard_images, settings.data.held_fraction, settings.train.replicas) = (20, 0.3, replicas);
+        settings.nightly.small_shards = small_shards;
+        settings
+    }
+
+    fn stored(split: Split, name: &str, samples: Vec<Sample>) -> Stored {
+        let key = Key::new(format!("shards/{}-{name}", split.name())).unwrap();
+        Stored { split, samples, blob: Blob { key, sha256: name.into(), size: 1 } }
+    }
+
+    fn shard(split: Split, name: &str, photos: usize) -> Stored {
+        let sample = |i: usize| {
+            let path = format!("daisy/{}-{name}-{i}", split.name());
+            Sample { key: path.replace('/', "-"), label: 0, sha256: path.clone(), path }
+        };
+        stored(split, name, (0..photos).map(sample).collect())
+    }
+
+    fn dropped(shards: &[Stored], gone: &[&str], settings: &Settings) -> Vec<String> {
+        let repack = Repack::new(shards, &gone.iter().copied().collect(), settings);
+        repack.dropped.iter().map(|key| key.name().to_string()).collect()
+    }
+
+    #[test]
+    fn small_shards_are_packed_together_once_they_are_many() {
+        let mut shards = vec![shard(Split::Train, "full", 20), shard(Split::Train, "half", 10)];
+        shards.extend(["a", "b", "c"].map(|name| shard(Split::Train, name, 3)));
+        shards.extend(["a", "b"].map(|name| shard(Split::Held, name, 3)));
+        assert_eq!(dropped(&shards, &[], &settings(2, 1)), ["train-a", "train-b", "train-c"]);
+        assert_eq!(dropped(&shards, &[], &settings(1, 2)), ["train-a", "train-b", "train-c", "held-a", "held-b"]);
+        assert_eq!(dropped(&shards, &[], &settings(3, 1)), [""; 0], "three are not more than three");
+        assert_eq!(dropped(&shards, &[], &settings(2, 3)), [""; 0], "three replicas would make three of them again");
+        // One of the three is made again anyway.
+        assert_eq!(dropped(&shards, &["daisy/train-b-0"], &settings(2, 1)), ["train-b"]);
+    }
+
+    /// Shards after nights that brought four photos each.
+    fn nights(count: u64, settings: &Settings) -> Vec<Stored> {
+        let classes = ["daisy".to_string()];
+        let (data, nightly, replicas) = (&settings.data, &settings.nightly, settings.train.replicas);
+        let terms = Terms { classes: &classes, data, nightly, seed: 7, replicas };
+        let (mut shards, mut known) = (Vec::<Stored>::new(), Photos::new());
+        for night in 0..count {
+            let came = (0..4).map(|i| {
+                let (path, class) = (format!("daisy/{night}-{i}"), classes[0].clone());
+                let sha256 = path.clone();
+                let phash = (4 * night + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let finding = Finding::Usable { sha256, phash, width: 9, height: 9, brightness: 400 };
+                Inspected { photo: Photo { path, class, split: None, size: 1, stamp: None }, finding }
+            });
+            let repack = Repack::new(&shards, &BTreeSet::new(), settings);
+            let growth = grow(came.collect(), &known, &repack.again, &terms).unwrap();
+            known.extend(growth.fates);
+            shards.retain(|shard| !repack.dropped.contains(&shard.blob.key));
+            let name = |plan: &ShardPlan| format!("{night}-{}", plan.index);
+            shards.extend(growth.shards.into_iter().map(|plan| stored(plan.split, &name(&plan), plan.samples)));
+        }
+        shards
+    }
+
+    #[test]
+    fn many_nights_of_few_photos_leave_few_shards_with_every_photo_once() {
+        let few = settings(6, 2);
+        let shards = nights(100, &few);
+        assert_eq!(shards, nights(100, &few), "the same nights leave the same shards");
+        let mut photos: Vec<&str> = shards.iter().flat_map(|s| &s.samples).map(|s| s.path.as_str()).collect();
+        photos.sort();
+        photos.dedup();
+        assert_eq!((photos.len(), shards.iter().map(|s| s.samples.len()).sum::<usize>()), (400, 400));
+        // At least half full, but for the small ones of either side and what the last night brought.
+        assert!(shards.len() <= 400 / 10 + 2 * (6 + 2), "{}", shards.len());
+        assert!(nights(100, &settings(1000, 2)).len() > 150, "left alone they would be many");
     }
 }

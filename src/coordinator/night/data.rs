@@ -97,7 +97,7 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
     let mut changes = Changes::new(&ledger, photos);
     let inspected = inspect(job, &changes.unseen()).await?;
     let inspected = changes.settle(&ledger.photos, inspected);
-    let repack = Repack::new(&ledger.shards, &changes.gone());
+    let repack = Repack::new(&ledger.shards, &changes.gone(), &job.spec.settings);
     let before = ledger.summary();
     let known = ledger.photos.len() as u64;
     let found = match first {

@@ -58,7 +58,7 @@ pub struct Page {
     pub removed: Vec<String>,
     /// Shards that were made.
     pub shards: Vec<Stored>,
-    /// Shards that are no longer used: photos of them went or were replaced.
+    /// Shards that are no longer used: photos of them went or were replaced, or they were packed together.
     pub dropped: Vec<Key>,
 }
 

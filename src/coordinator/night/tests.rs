@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::changes::{Changes, Repack};
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use super::*;
+use crate::config::{Layers, Settings};
 use crate::dataset::grow::{Fate, Known, Packed, Photos};
 use crate::dataset::{Finding, Inspected, Photo, Sample, Split};
 use crate::store::{Blob, Key, LocalStore};
@@ -47,6 +48,10 @@ fn photo(path: &str) -> Photo {
 /// The same photo, written at this time.
 fn written(path: &str, stamp: &str) -> Photo {
     Photo { stamp: Some(stamp.into()), ..photo(path) }
+}
+
+fn settings() -> Settings {
+    Layers::new().unwrap().resolve().unwrap().settings
 }
 
 /// What an inspection finds where the file's content has this hash.
@@ -104,7 +109,7 @@ async fn only_what_came_is_new_and_only_shards_that_lost_a_photo_are_made_again(
         (&vec!["daisy/2".to_string()], 1),
         "rose/t belongs to the test set"
     );
-    let repack = Repack::new(&ledger.shards, &changes.gone());
+    let repack = Repack::new(&ledger.shards, &changes.gone(), &settings());
     assert_eq!(repack.dropped, [Key::new("models/flowers/data/shards/train-0").unwrap()]);
     assert_eq!(repack.again, ["daisy/1", "rose/1"]);
 }
@@ -141,7 +146,7 @@ async fn of_photos_that_were_written_again_those_with_another_content_are_replac
     assert_eq!(changes.reported(&ledger.photos, &Photos::new()), ["daisy/1", "rose/3"]);
     assert_eq!(changes.unchanged["rose/1"].stamp.as_deref(), Some("tuesday"), "the next night need not look again");
     assert_eq!(changes.removed, [""; 0]);
-    let repack = Repack::new(&ledger.shards, &changes.gone());
+    let repack = Repack::new(&ledger.shards, &changes.gone(), &settings());
     assert_eq!(repack.dropped.len(), 2);
     assert_eq!(repack.again, ["daisy/2", "rose/1"], "the rest of the shard, and nothing of rose/3's");
 }
