@@ -80,6 +80,12 @@ fn promote(nights: &Nights, version: &str, more: &[&str]) -> (Option<i32>, Strin
     (ended.status.code(), text(&ended.stderr))
 }
 
+/// Photos that are trained on or held.
+fn trained_on(report: &Value) -> u64 {
+    let splits = report["splits"].as_array().unwrap().iter();
+    splits.filter(|s| s["split"] == "train" || s["split"] == "held").map(|s| s["n"].as_u64().unwrap()).sum()
+}
+
 fn first_file(folder: &Path) -> PathBuf {
     std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path()
 }
@@ -120,6 +126,10 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     assert!(!names.iter().any(|n| n.starts_with("baseline")), "{names:?}");
     let report = nights.report("n3");
     assert_eq!((&report["night"]["parent"], &report["night"]["gate"]["passed"]), (&"n1".into(), &false.into()));
+
+    let seen = &report["night"]["drift"]["embedding"];
+    assert!(seen["distance"].as_f64().is_some_and(|d| d.is_finite()), "{seen}");
+    assert_eq!((seen["new"].as_u64(), seen["known"].as_u64()), (Some(1), Some(trained_on(&nights.report("n1")))));
 
     // What was rejected needs force and a reason.
     let strict = ["--set", "gate.better=true", "--set", "gate.alpha=0", "--set", "gate.epsilon=2/255"];

@@ -6,6 +6,7 @@ use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::changes::{Changes, Repack};
+use super::embedding::Compared;
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use crate::config::Balance;
 use crate::coordinator::preparation::{inspect, list, pack, remembered};
@@ -54,6 +55,9 @@ pub struct Data {
     pub duplicates: Vec<Duplicate>,
     /// How the new ones differ.
     pub drift: Drift,
+    /// The photos on which it is seen how they differ to the model.
+    #[serde(default)]
+    pub compared: Compared,
 }
 
 impl Data {
@@ -116,6 +120,7 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
     }
     let came = found.fates.values().filter_map(grow::packed).filter(|p| matches!(p.split, Split::Train | Split::Held));
     let came = drift::Photos::of(came.map(|p| (p.label, p.brightness)), found.classes.len());
+    let compared = Compared::draw(&ledger.shards, &page.shards, &found.fates, job.spec.settings.job.seed, night);
     (page.fates, page.removed, page.dropped) = (found.fates, changes.removed.clone(), repack.dropped);
     page.fates.extend(changes.unchanged);
     ledger.append(&*store, registry, page).await?;
@@ -134,6 +139,7 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
         quarantined: found.quarantined,
         duplicates: found.duplicates,
         drift: Drift::new(&found.classes, before, came),
+        compared,
         classes: found.classes,
     };
     if data.train.is_empty() || data.held.is_empty() {

@@ -3,6 +3,7 @@
 
 mod changes;
 mod data;
+mod embedding;
 mod lease;
 mod ledger;
 mod publish;
@@ -28,7 +29,7 @@ use crate::model::ModelSpec;
 use crate::outcome::Outcomes;
 use crate::registry::{Happening, Note, Registry, Version, WEIGHTS};
 use crate::report::{Figure, NightRecord};
-use crate::store::Store;
+use crate::store::{Blob, Store};
 use crate::task::{ModelName, VersionId};
 use crate::webhook;
 
@@ -180,13 +181,15 @@ async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, erro
 }
 
 async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: &Night) -> Result<Outcome> {
-    let data = data::prepare(job, source, registry, &night.night).await?;
+    let mut data = data::prepare(job, source, registry, &night.night).await?;
     if let Some(same) = trained_already(job, registry, night, &data).await? {
         return skip(job, registry, night, &data, &same).await;
     }
     let spec = ModelSpec::new(&job.spec.settings.model, data.classes.clone());
     job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
-    let trained = train(job, &data, &spec).await?;
+    let initial = program::initial_checkpoint(job, &spec.classes).await?;
+    data.drift.embedding = data.compared.measure(job, &initial).await?;
+    let trained = train(job, &data, initial).await?;
     let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
     let conditions = evaluate::conditions(&job.spec.settings.evaluate)?;
     let found = measuring::measure(job, program::TRAINED, &trained.checkpoint, &[], &shards, &conditions).await?;
@@ -216,10 +219,9 @@ async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: 
 }
 
 /// Baseline and adversarial training, or from the current model adversarial training alone.
-async fn train(job: &mut Job, data: &Data, spec: &ModelSpec) -> Result<Trained> {
+async fn train(job: &mut Job, data: &Data, initial: Blob) -> Result<Trained> {
     let settings = job.spec.settings.clone();
     let shards = data.for_training(settings.data.balance);
-    let initial = program::initial_checkpoint(job, &spec.classes).await?;
     if job.spec.model.is_some() {
         let (rounds, rate) = (settings.train.rounds, settings.train.rate);
         let phase = Phase { name: "train", rounds, rate, adversarial: true, origin: initial.clone() };
