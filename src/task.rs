@@ -151,6 +151,16 @@ pub enum Work {
         /// How many.
         count: usize,
     },
+    /// Sum up a model's features of some photos of a shard. Output `features`: JSON `drift::Features`; none where the
+    /// model shows no features, or none that are numbers.
+    Features {
+        /// The shard.
+        shard: Blob,
+        /// JSON `Vec<String>`: the keys of the photos.
+        photos: Blob,
+        /// The model.
+        checkpoint: Blob,
+    },
     /// Average replicas in their order. Outputs `checkpoint`, `optimizer` and, with outer Nesterov, `outer`.
     Merge {
         /// The checkpoint all replicas started from.
@@ -199,6 +209,7 @@ impl Work {
             Self::Nothing { .. } => "nothing",
             Self::Evaluate { .. } => "evaluate",
             Self::Attack { .. } => "attack",
+            Self::Features { .. } => "features",
         }
     }
 }

@@ -68,6 +68,7 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("nightly.rounds", 1.0, 100_000.0),
     ("nightly.rate", 1e-9, 10.0),
     ("nightly.keep", 1.0, 100_000.0),
+    ("nightly.small_shards", 1.0, 1e6),
     ("nightly.deadline", 1.0, 100_000.0),
     ("nightly.retries", 0.0, 100.0),
     ("nightly.quarantine_growth", 0.0, 1.0),

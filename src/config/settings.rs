@@ -117,8 +117,8 @@ settings! {
     }
     /// Retraining every night.
     NightlySettings {
-        start: NightStart, unchanged: Unchanged, rounds: u32, rate: f64, keep: usize, deadline: u64, retries: u32, quarantine_growth: f64,
-        quarantine_least: usize,
+        start: NightStart, unchanged: Unchanged, rounds: u32, rate: f64, keep: usize, small_shards: usize, deadline: u64,
+        retries: u32, quarantine_growth: f64, quarantine_least: usize,
     }
     /// Who is told how a night ended.
     WebhookSettings { url: String, timeout: u64 }

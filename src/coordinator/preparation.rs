@@ -1,5 +1,7 @@
 //! From photos to shards: list, inspect, plan, pack.
 
+use std::collections::HashMap;
+
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,7 +13,7 @@ use crate::config::Balance;
 use crate::dataset::{Finding, Inspected, Photo, Plan, ShardPlan, Split, plan, scan};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model;
-use crate::store::{Blob, Key};
+use crate::store::{Blob, Entry, Key};
 use crate::task::{Success, TaskId, Work};
 
 /// Photos that one inspection task decodes.
@@ -147,15 +149,23 @@ where
 
 /// The photos of a source; `training` asks for classes that can be trained on.
 pub(super) async fn list(source: &dyn crate::store::Store, spec: &JobSpec, training: bool) -> Result<Vec<Photo>> {
-    let entries: Vec<_> = source.list(None).await?.try_collect().await?;
-    let files = entries.into_iter().map(|e| (e.key.as_str().to_string(), e.size));
+    let entries: Vec<Entry> = source.list(None).await?.try_collect().await?;
+    let files = entries.iter().map(|e| (e.key.as_str().to_string(), e.size));
     let classless = !spec.settings.attack.label.is_empty();
     let mut photos = match spec.program {
-        _ if training => return scan::scan(files),
-        Program::Night => return scan::find(files),
+        _ if training => scan::scan(files)?,
         Program::Attack => scan::find_any(files, classless)?,
         _ => scan::find(files)?,
     };
+    if spec.program == Program::Night {
+        let name = |e: Entry| (e.key.as_str().to_string(), e.stamp);
+        let mut stamps: HashMap<String, Option<String>> = entries.into_iter().map(name).collect();
+        photos.iter_mut().for_each(|photo| photo.stamp = stamps.remove(&photo.path).flatten());
+        return Ok(photos);
+    }
+    if training {
+        return Ok(photos);
+    }
     // The model's own spelling of its classes from here on.
     let classes = spec.model.as_ref().map(|m| m.classes()).unwrap_or_default();
     for photo in photos.iter_mut().filter(|photo| !photo.class.is_empty()) {

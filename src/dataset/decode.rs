@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn an_inspection_hashes_the_file() {
-        let photo = Photo { path: "a/b.png".into(), class: "a".into(), split: None, size: 69 };
+        let photo = Photo { path: "a/b.png".into(), class: "a".into(), split: None, size: 69, stamp: None };
         let inspected = inspect(photo.clone(), &fixtures::photo("turned.jpg"), &settings());
         let Finding::Usable { sha256, width, height, .. } = inspected.finding else { panic!("usable") };
         assert_eq!((width, height, sha256.len()), (8, 12, 64));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duplicates::{self, Index};
 use super::plan::{Candidate, drop_identical, rank, shards, sift};
-use super::{Duplicate, Inspected, Quarantined, ShardPlan, Split};
+use super::{Duplicate, Finding, Inspected, Photo, Quarantined, ShardPlan, Split};
 use crate::config::{DataSettings, NightlySettings};
 use crate::error::{Error, Result};
 
@@ -18,8 +18,34 @@ use crate::error::{Error, Result};
 pub struct Known {
     /// Its size in bytes.
     pub size: u64,
+    /// See [`Photo::stamp`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
     /// What became of it.
     pub fate: Fate,
+}
+
+impl Known {
+    /// `photo`, with which this was done.
+    pub fn new(photo: &Photo, fate: Fate) -> Self {
+        Self { size: photo.size, stamp: photo.stamp.clone(), fate }
+    }
+
+    /// Whether a listing shows it as it was. A file of the same size may be another one where the stamp differs, and
+    /// where nobody took note of one it is taken for the same.
+    pub fn looks_like(&self, photo: &Photo) -> bool {
+        let stamps = self.stamp.as_ref().zip(photo.stamp.as_ref());
+        self.size == photo.size && stamps.is_none_or(|(known, listed)| known == listed)
+    }
+
+    /// Whether another look at it, which finds `finding`, would come to the same.
+    pub fn is_still(&self, finding: &Finding) -> bool {
+        match (&self.fate, finding) {
+            (Fate::Packed(packed), Finding::Usable { sha256, .. }) => packed.sha256 == *sha256,
+            (Fate::Quarantined, Finding::Unusable(_)) | (Fate::Reserved, _) => true,
+            _ => false,
+        }
+    }
 }
 
 /// What became of a photo.
@@ -103,11 +129,10 @@ pub fn grow(new: Vec<Inspected>, known: &Photos, again: &[String], terms: &Terms
         )));
     }
     let mut fates: Photos = Photos::new();
-    let sizes: HashMap<String, u64> = new.iter().map(|p| (p.photo.path.clone(), p.photo.size)).collect();
+    let seen: HashMap<String, Photo> = new.iter().map(|p| (p.photo.path.clone(), p.photo.clone())).collect();
     let brightness: HashMap<String, u16> = new.iter().map(|p| (p.photo.path.clone(), brightness(p))).collect();
     let mut fate = |path: &str, fate: Fate| {
-        let size = sizes.get(path).copied().unwrap_or(0);
-        fates.insert(path.to_string(), Known { size, fate });
+        fates.extend(seen.get(path).map(|photo| (path.to_string(), Known::new(photo, fate))));
     };
     let (mut fresh, quarantined) = sift(new, classes, terms.seed);
     sudden(&quarantined, came, known, terms.nightly)?;
@@ -145,8 +170,8 @@ pub fn grow(new: Vec<Inspected>, known: &Photos, again: &[String], terms: &Terms
 
 fn brightness(photo: &Inspected) -> u16 {
     match photo.finding {
-        super::Finding::Usable { brightness, .. } => brightness,
-        super::Finding::Unusable(_) => 0,
+        Finding::Usable { brightness, .. } => brightness,
+        Finding::Unusable(_) => 0,
     }
 }
 
@@ -234,7 +259,6 @@ fn survivor(path: &str, known: &Photos, seed: u64) -> Option<Candidate> {
 mod tests {
     use super::*;
     use crate::config::Layers;
-    use crate::dataset::{Finding, Photo};
     use proptest::prelude::*;
 
     fn classes() -> Vec<String> {
@@ -249,13 +273,14 @@ mod tests {
         let phash = content.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let sha256 = format!("{content:064x}");
         let finding = Finding::Usable { sha256, phash, width: 9, height: 9, brightness: 400 };
-        Inspected { photo: Photo { path: path.into(), class: class.into(), split, size: 10 + content }, finding }
+        let photo = Photo { path: path.into(), class: class.into(), split, size: 10 + content, stamp: None };
+        Inspected { photo, finding }
     }
 
     fn broken(path: &str) -> Inspected {
         let class = path.split('/').next().unwrap().to_string();
         let finding = Finding::Unusable("the file is empty".into());
-        Inspected { photo: Photo { path: path.into(), class, split: None, size: 0 }, finding }
+        Inspected { photo: Photo { path: path.into(), class, split: None, size: 0, stamp: None }, finding }
     }
 
     fn grown(new: Vec<Inspected>, known: &Photos, again: &[String]) -> Result<Growth> {
@@ -276,7 +301,8 @@ mod tests {
         photos
             .iter()
             .map(|&(path, content, split)| {
-                (path.to_string(), Known { size: 1, fate: Fate::Packed(packed(content, split)) })
+                let fate = Fate::Packed(packed(content, split));
+                (path.to_string(), Known { size: 1, stamp: None, fate })
             })
             .collect()
     }
@@ -327,7 +353,7 @@ mod tests {
         let error = grown(new.clone(), &Photos::new(), &[]).unwrap_err();
         assert!(error.to_string().contains("5 of 45 new photos"), "{error}");
         let mut usual = known(&[("daisy/old", 1, Split::Train)]);
-        usual.insert("rose/old".into(), Known { size: 0, fate: Fate::Quarantined });
+        usual.insert("rose/old".into(), Known { size: 0, stamp: None, fate: Fate::Quarantined });
         assert!(grown(new, &usual, &[]).is_ok(), "half of them always were broken");
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 
@@ -65,7 +66,9 @@ pub fn unpack(archive: impl Read, out: &Path) -> Result<Vec<Photo>> {
             let what = if kind.is_symlink() || kind.is_hard_link() { "is a link" } else { "is a special file" };
             return Err(refused(&name, what));
         }
-        staged.write(&path, &mut member).map_err(|e| match e.kind() {
+        let age = member.header().mtime().ok().map(Duration::from_secs);
+        let written = age.and_then(|age| SystemTime::UNIX_EPOCH.checked_add(age));
+        staged.write(&path, &mut member, written).map_err(|e| match e.kind() {
             Kind::Storage => e,
             _ => Error::data(format!("the archive is damaged at member {name:?}")).because(e),
         })?;
@@ -183,6 +186,7 @@ mod tests {
             header.set_entry_type(*kind);
             header.set_size(if kind.is_file() { 5 } else { 0 });
             header.set_mode(0o644);
+            header.set_mtime(1_700_000_000);
             header.set_cksum();
             tar.append(&header, if kind.is_file() { &b"photo"[..] } else { &[] }).unwrap();
         }
@@ -204,6 +208,8 @@ mod tests {
         let photos = unpack(&tar[..], &out).unwrap();
         assert_eq!(photos.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["a/ü 1.jpg", "b/2.jpg"]);
         assert_eq!(std::fs::read(out.join("a/ü 1.jpg")).unwrap(), b"photo");
+        let written = std::fs::metadata(out.join("b/2.jpg")).unwrap().modified().unwrap();
+        assert_eq!(written, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         assert_eq!(std::fs::read_dir(folder.path().join("new")).unwrap().count(), 1, "nothing else is left");
     }
 

@@ -95,7 +95,7 @@ pub fn write(
     }
     let manifest = describe(plan, shards, seed);
     let json = serde_json::to_vec_pretty(&manifest).context(Kind::Internal, || "cannot write a manifest".into())?;
-    staged.write(Path::new(FILE), &json[..])?;
+    staged.write(Path::new(FILE), &json[..], None)?;
     let root = staged.path().to_owned();
     staged.publish(&root, out)?;
     Ok(manifest)

@@ -59,6 +59,9 @@ pub struct Photo {
     pub split: Option<Split>,
     /// Its size in bytes.
     pub size: u64,
+    /// Another one means that it was written again; none where its source does not say, or nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
 }
 
 /// A photo that has been decoded once.

@@ -295,13 +295,11 @@ pub(super) fn shards(photos: Vec<Candidate>, shard_images: usize, replicas: usiz
     }
     let (mut shards, mut keys) = (Vec::new(), HashSet::new());
     for (split, photos) in sides {
-        let replicas = if split == Split::Train { replicas.max(1) } else { 1 };
-        if photos.len() < replicas {
+        let count = shard_count(split, photos.len(), shard_images, replicas);
+        if count == 0 {
             let photos = photos.len();
             return Err(Error::data(format!("{photos} photos to train on are too few for {replicas} replicas")));
         }
-        let count = photos.len().div_ceil(shard_images.max(1)).next_multiple_of(replicas).min(photos.len());
-        let count = count - count % replicas;
         let photos = spread(photos);
         let total = photos.len();
         let mut photos = photos.into_iter();
@@ -317,6 +315,14 @@ pub(super) fn shards(photos: Vec<Candidate>, shard_images: usize, replicas: usiz
         }
     }
     Ok(shards)
+}
+
+/// Shards of at most `shard_images` that `photos` of a side become: on the training side a multiple of `replicas`, and 0
+/// where there are fewer photos than that.
+pub fn shard_count(split: Split, photos: usize, shard_images: usize, replicas: usize) -> usize {
+    let replicas = if split == Split::Train { replicas.max(1) } else { 1 };
+    let count = photos.div_ceil(shard_images.max(1)).next_multiple_of(replicas).min(photos);
+    count - count % replicas
 }
 
 /// An order in which every stretch has the classes in about their overall shares.
@@ -367,7 +373,7 @@ mod tests {
 
     fn inspected(path: &str, split: Option<Split>, content: u64, phash: u64) -> Inspected {
         let class = path.rsplit('/').nth(1).unwrap().to_owned();
-        let photo = Photo { path: path.into(), class, split, size: 1 };
+        let photo = Photo { path: path.into(), class, split, size: 1, stamp: None };
         let finding =
             Finding::Usable { sha256: format!("{content:064x}"), phash, width: 9, height: 9, brightness: 500 };
         Inspected { photo, finding }

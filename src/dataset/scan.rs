@@ -61,7 +61,7 @@ pub fn find(entries: impl IntoIterator<Item = (String, u64)>) -> Result<Vec<Phot
             [] => continue,
         };
         let class = class.to_owned();
-        photos.push(Photo { path, class, split, size });
+        photos.push(Photo { path, class, split, size, stamp: None });
     }
     if photos.is_empty() {
         return Err(Error::data(
@@ -86,8 +86,10 @@ pub fn find_any(entries: impl IntoIterator<Item = (String, u64)>, classless: boo
     if photos.is_empty() {
         return Err(Error::data("no photos found: expected JPEG, PNG, WebP, GIF or BMP files"));
     }
-    let photo =
-        |(path, size): &(String, u64)| Photo { path: path.clone(), class: String::new(), split: None, size: *size };
+    let photo = |(path, size): &(String, u64)| {
+        let (path, class) = (path.clone(), String::new());
+        Photo { path, class, split: None, size: *size, stamp: None }
+    };
     let mut photos: Vec<Photo> = photos.into_iter().map(photo).collect();
     photos.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(photos)

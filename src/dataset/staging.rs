@@ -4,6 +4,7 @@ use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -30,11 +31,12 @@ impl Staged {
         self.0.path()
     }
 
-    /// Creates the file `path` of the folder.
+    /// Creates the file `path` of the folder. `written` is when `content` was, where that is known: by this time a night
+    /// tells photos that were written again.
     ///
     /// # Errors
     /// Of kind `Data` where `content` cannot be read, `Storage` where the file cannot be written.
-    pub fn write(&self, path: &Path, mut content: impl Read) -> Result<()> {
+    pub fn write(&self, path: &Path, mut content: impl Read, written: Option<SystemTime>) -> Result<()> {
         let target = self.path().join(path);
         let failed = || cannot_write(&target);
         if let Some(parent) = target.parent() {
@@ -45,16 +47,18 @@ impl Staged {
         loop {
             let read = content.read(&mut buffer).context(Kind::Data, || "cannot be read".into())?;
             if read == 0 {
-                return Ok(());
+                break;
             }
             file.write_all(&buffer[..read]).context(Kind::Storage, failed)?;
         }
+        written.map_or(Ok(()), |time| file.set_modified(time)).context(Kind::Storage, failed)
     }
 
     /// Creates the file `path` of the folder with the content of the file `source`.
     pub fn copy(&self, source: &Path, path: &Path) -> Result<()> {
         let file = File::open(source).context(Kind::Storage, || format!("cannot read {}", source.display()))?;
-        self.write(path, file)
+        let written = file.metadata().and_then(|meta| meta.modified()).ok();
+        self.write(path, file, written)
     }
 
     /// Gives `root`, the folder or one inside it, the name `out`.

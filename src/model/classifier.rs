@@ -43,6 +43,14 @@ impl Classifier {
         }
     }
 
+    /// Features `[N, F]` of the same images, f32, from which the logits follow; a TorchScript file does not show any.
+    pub fn features(&self, images: &Tensor) -> Option<Tensor> {
+        match self {
+            Self::Network(network) => Some(network.features(images)),
+            Self::Script(_) => None,
+        }
+    }
+
     /// Whether gradients reach the images: of a TorchScript file that rounds or detaches they do not.
     pub fn is_differentiable(&self) -> bool {
         match self {

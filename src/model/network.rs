@@ -74,17 +74,27 @@ impl Network {
     /// Differentiable in `images` and, unless [`frozen`](Self::frozen), in the parameters.
     pub fn logits(&self, images: &Tensor) -> Tensor {
         let mut parameters = self.leaves.iter().map(|leaf| &leaf.tensor);
-        let mut x = channels_last(&((images - &self.mean) / &self.std)).to_kind(self.precision);
-        for block in &self.design.blocks {
-            x = self.block(block, x, &mut parameters);
-        }
-        let features = x.mean_dim([2, 3].as_slice(), false, None);
+        let features = self.pooled(images, &mut parameters);
         let weight = parameters.next().map(|t| t.to_kind(self.precision));
         let bias = parameters.next().map(|t| t.to_kind(self.precision));
         match weight {
             Some(weight) => features.linear(&weight, bias).to_kind(Kind::Float),
             None => unreachable!("load gave every layer its parameters"),
         }
+    }
+
+    /// Features `[N, F]` of `images`, which are as for [`logits`](Self::logits): what the last block gives, averaged
+    /// over its pixels, and all that the classifier sees of them.
+    pub fn features(&self, images: &Tensor) -> Tensor {
+        self.pooled(images, &mut self.leaves.iter().map(|leaf| &leaf.tensor)).to_kind(Kind::Float)
+    }
+
+    fn pooled<'a>(&self, images: &Tensor, parameters: &mut impl Iterator<Item = &'a Tensor>) -> Tensor {
+        let mut x = channels_last(&((images - &self.mean) / &self.std)).to_kind(self.precision);
+        for block in &self.design.blocks {
+            x = self.block(block, x, parameters);
+        }
+        x.mean_dim([2, 3].as_slice(), false, None)
     }
 
     fn block<'a>(&self, block: &Block, input: Tensor, parameters: &mut impl Iterator<Item = &'a Tensor>) -> Tensor {
@@ -290,6 +300,18 @@ mod tests {
         let network = network(Architecture::HardySmall);
         let difference = network.logits(&images()) - network.logits(&channels_last(&images()));
         assert_eq!(difference.abs().max().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn the_classifier_sees_nothing_but_the_features() {
+        for architecture in [Architecture::HardySmall, Architecture::TfEfficientnetLite0, Architecture::Resnet18] {
+            let network = network(architecture);
+            let features = network.features(&images());
+            assert_eq!(features.size(), [2, Design::of(architecture).features as i64]);
+            let [.., weight, bias] = network.leaves() else { panic!("the head comes last") };
+            let difference = features.linear(&weight.tensor, Some(&bias.tensor)) - network.logits(&images());
+            assert_eq!(difference.abs().max().double_value(&[]), 0.0, "{architecture}");
+        }
     }
 
     #[test]

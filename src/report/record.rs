@@ -184,6 +184,9 @@ pub struct NightRecord {
     pub new: u64,
     /// Photos that went.
     pub removed: Vec<String>,
+    /// Photos in whose place others are now.
+    #[serde(default)]
+    pub replaced: Vec<String>,
     /// Photos of the frozen test set that are gone from the source; it keeps its copies.
     pub missing: u64,
     /// How the photos that came differ from those before.

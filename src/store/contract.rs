@@ -63,6 +63,22 @@ async fn lists_in_order_below_a_prefix_only(store: Arc<dyn Store>) {
     assert_eq!(keys(&*store, None).await.len(), 5);
 }
 
+async fn tells_what_was_written_again(store: Arc<dyn Store>) {
+    let stamps = async || {
+        let entries: Vec<_> = store.list(None).await.unwrap().try_collect().await.unwrap();
+        entries.into_iter().map(|e| e.stamp.unwrap()).collect::<Vec<_>>()
+    };
+    store.put_bytes(&key("changed"), "old").await.unwrap();
+    store.put_bytes(&key("left"), "old").await.unwrap();
+    let before = stamps().await;
+    // The clocks of file systems tick in milliseconds.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(stamps().await, before);
+    store.put_bytes(&key("changed"), "new").await.unwrap();
+    let after = stamps().await;
+    assert!(after[0] != before[0] && after[1] == before[1], "{before:?} {after:?}");
+}
+
 async fn takes_the_names_of_photos(store: Arc<dyn Store>) {
     for name in ["a b.jpg", "rosés/ü%20&+?.png", "line\nbreak.png"] {
         let blob = store.put_bytes(&key(name), name).await.unwrap();
@@ -116,6 +132,7 @@ macro_rules! cases {
             replaces_and_deletes,
             creates_once,
             lists_in_order_below_a_prefix_only,
+            tells_what_was_written_again,
             takes_the_names_of_photos,
             leaves_nothing_of_a_broken_write,
             finds_corruption_and_oversize,

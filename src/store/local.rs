@@ -8,6 +8,7 @@ use std::task::{self, Poll};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
@@ -137,8 +138,9 @@ fn entry_of(
     let name = path
         .to_str()
         .ok_or_else(|| Error::data(format!("the file name {} is not valid UTF-8", entry.path().display())))?;
-    let size = entry.metadata().context(Kind::Storage, || format!("{name} cannot be examined"))?.len();
-    Ok(Some(Entry { key: Key::new(name)?, size }))
+    let meta = entry.metadata().context(Kind::Storage, || format!("{name} cannot be examined"))?;
+    let written = meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    Ok(Some(Entry { key: Key::new(name)?, size: meta.len(), stamp: written.map(|time| time.to_string()) }))
 }
 
 /// Hashes what passes through.

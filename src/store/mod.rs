@@ -52,6 +52,9 @@ pub struct Entry {
     pub key: Key,
     /// Its length in bytes.
     pub size: u64,
+    /// What differs once the object was written again, as finely as the store can tell: its ETag, or the time when it
+    /// was last written. None where the store says neither.
+    pub stamp: Option<String>,
 }
 
 /// An object store. Every implementation passes the suite in `contract.rs`.

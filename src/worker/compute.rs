@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Attempt, evaluation, lab, photos, training};
+use super::{Attempt, evaluation, features, lab, photos, training};
 use crate::config::Outer;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::{self, Classifier, Described, Network, Weights};
@@ -127,6 +127,7 @@ pub(super) async fn perform(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
         Work::Attack { shard, checkpoint, first, count } => {
             lab::attack(attempt, shard, checkpoint, *first..first + count).await
         }
+        Work::Features { shard, photos, checkpoint } => features::sum(attempt, shard, photos, checkpoint).await,
         Work::Train(work) => training::round(attempt, work).await,
         Work::Merge { start, replicas, outer } => merged(attempt, start, replicas, outer.as_ref()).await,
         Work::Nothing { stored: false } => Ok(Success::default()),

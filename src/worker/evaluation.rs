@@ -1,7 +1,6 @@
 //! Tasks that attack: measuring a model on a shard, and making adversarial copies of one.
 
 use std::io::Cursor;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -42,7 +41,8 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
         .compute(move |compute| {
             let classifier = compute.classifier(&recipe)?;
             let settings = &spec.settings;
-            let mut batches = Batches::new(&path, settings, recipe.spec.input_size(), limit, keep_images)?;
+            let samples = Box::new(open(&path)?.take(if limit == 0 { usize::MAX } else { limit }));
+            let mut batches = Batches::new(samples, settings, recipe.spec.input_size(), keep_images);
             let progress = |images| {
                 seen.store(images, Ordering::Relaxed);
                 memory::give_back();
@@ -174,9 +174,12 @@ impl Maker<'_> {
     }
 }
 
-/// The plain views of a shard in batches.
-struct Batches<'a> {
-    samples: Box<dyn Iterator<Item = Result<Sample>>>,
+/// Samples of a shard.
+type Samples = Box<dyn Iterator<Item = Result<Sample>>>;
+
+/// Their plain views in batches.
+pub(super) struct Batches<'a> {
+    samples: Samples,
     settings: &'a Settings,
     size: u32,
     /// The pictures that are measured, where they are kept.
@@ -184,10 +187,8 @@ struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    fn new(path: &PathBuf, settings: &'a Settings, size: u32, limit: usize, keep: bool) -> Result<Self> {
-        let limit = if limit == 0 { usize::MAX } else { limit };
-        let samples = Box::new(open(path)?.take(limit));
-        Ok(Self { samples, settings, size, kept: keep.then(|| ShardWriter::new(Vec::new())) })
+    pub(super) fn new(samples: Samples, settings: &'a Settings, size: u32, keep: bool) -> Self {
+        Self { samples, settings, size, kept: keep.then(|| ShardWriter::new(Vec::new())) }
     }
 
     fn batch(&mut self) -> Result<Option<Batch>> {

@@ -6,6 +6,7 @@
 mod cache;
 mod compute;
 mod evaluation;
+mod features;
 mod lab;
 mod memory;
 mod photos;

@@ -63,7 +63,8 @@ pub(super) async fn pack(attempt: &Attempt<'_>, plan: &Blob) -> Result<Success> 
     Ok(success)
 }
 
-async fn json<T: serde::de::DeserializeOwned>(attempt: &Attempt<'_>, blob: &Blob) -> Result<T> {
+/// Reads what the coordinator wrote for a task.
+pub(super) async fn json<T: serde::de::DeserializeOwned>(attempt: &Attempt<'_>, blob: &Blob) -> Result<T> {
     let bytes = attempt.store.get_blob(blob).await?;
     serde_json::from_slice(&bytes).context(Kind::Data, || format!("{} is not the JSON it should be", blob.key))
 }

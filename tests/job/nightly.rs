@@ -1,9 +1,12 @@
 //! Nights as people run them: real photos, real processes, and what must be refused.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use image::RgbImage;
+use serde_json::{Value, json};
 
 use crate::scene::{SMALL, Scene, program, text};
 
@@ -52,13 +55,21 @@ impl Nights {
         shown["version"]["id"].clone()
     }
 
-    fn add_photo(&self, class: &str, name: &str) {
-        let from = self.scene.photos.join("val").join(class);
-        let some = std::fs::read_dir(from).unwrap().next().unwrap().unwrap().path();
-        // One pixel of another shade: no copy of a photo that is there already.
-        let mut picture = image::open(some).unwrap().to_rgb8();
-        picture = image::imageops::rotate90(&picture);
-        picture.save(self.scene.photos.join("train").join(class).join(name)).unwrap();
+    /// Puts a photo of the measured side there, turned: no copy of one that is there already.
+    fn put_photo(&self, class: &str, name: &str, turn: fn(&RgbImage) -> RgbImage) {
+        let some = first_file(&self.scene.photos.join("val").join(class));
+        let picture = image::open(some).unwrap().to_rgb8();
+        turn(&picture).save(self.scene.photos.join("train").join(class).join(name)).unwrap();
+    }
+
+    /// The tasks of a night that left something behind.
+    fn tasks(&self, night: &str) -> Vec<String> {
+        let attempts = std::fs::read_dir(self.store.join(format!("jobs/flowers-{night}/attempts"))).unwrap();
+        attempts.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn report(&self, night: &str) -> Value {
+        serde_json::from_slice(&file(&self.store, &format!("jobs/flowers-{night}/result/report.json"))).unwrap()
     }
 }
 
@@ -67,6 +78,16 @@ fn promote(nights: &Nights, version: &str, more: &[&str]) -> (Option<i32>, Strin
     arguments.extend(more);
     let ended = nights.models(&arguments);
     (ended.status.code(), text(&ended.stderr))
+}
+
+/// Photos that are trained on or held.
+fn trained_on(report: &Value) -> u64 {
+    let splits = report["splits"].as_array().unwrap().iter();
+    splits.filter(|s| s["split"] == "train" || s["split"] == "held").map(|s| s["n"].as_u64().unwrap()).sum()
+}
+
+fn first_file(folder: &Path) -> PathBuf {
+    std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path()
 }
 
 fn file(folder: &Path, name: &str) -> Vec<u8> {
@@ -79,10 +100,12 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     let (code, first, said) = nights.run("n1", &[]);
     assert_eq!((code, &first["outcome"], &first["new"]), (Some(0), &"promoted".into(), &125.into()), "{said}");
 
-    // The same night again is over; the next one finds nothing new.
+    // The same night again is over; the next one finds nothing new, also where a photo was written again as it was.
     assert_eq!(nights.run("n1", &[]).1, first);
     let (code, other, said) = nights.run("n1", &["train.rounds=1"]);
     assert!(code == Some(2) && other.is_null() && said.contains("begun with other settings"), "{said}");
+    let rose = File::options().write(true).open(first_file(&nights.scene.photos.join("train/roses"))).unwrap();
+    rose.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
     // Whoever is to be told of it hangs: the night does not care, and the address is kept to itself.
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut second = nights.command("n2", &["webhook.timeout=1"]);
@@ -90,20 +113,23 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     let (code, skipped, said) = Nights::end(second);
     assert_eq!((code, &skipped["outcome"], &skipped["new"]), (Some(0), &"skipped".into(), &0.into()));
     assert!(said.contains("was not told: no answer within 1 s") && !said.contains("s3cret"), "{said}");
+    assert_eq!((&skipped["replaced"], nights.tasks("n2")), (&0.into(), vec!["inspect-00000".to_string()]));
 
     // A photo comes: it alone is decoded, and training goes on from the current model.
-    nights.add_photo("roses", "new-1.png");
+    nights.put_photo("roses", "new-1.bmp", image::imageops::rotate90);
     let (code, third, said) = nights.run("n3", &["gate.better=true", "gate.alpha=0"]);
     assert_eq!((code, &third["outcome"], &third["new"]), (Some(8), &"rejected".into(), &1.into()), "{said}");
     assert!(third["reason"].as_str().unwrap().contains("significantly better"), "{third}");
     assert_eq!(nights.current(), "n1");
-    let job = nights.store.join("jobs/flowers-n3");
-    let inspected = std::fs::read_dir(job.join("attempts")).unwrap();
-    let names: Vec<String> = inspected.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names = nights.tasks("n3");
     assert_eq!(names.iter().filter(|n| n.starts_with("shard-")).count(), 1, "{names:?}");
     assert!(!names.iter().any(|n| n.starts_with("baseline")), "{names:?}");
-    let report: Value = serde_json::from_slice(&file(&job, "result/report.json")).unwrap();
+    let report = nights.report("n3");
     assert_eq!((&report["night"]["parent"], &report["night"]["gate"]["passed"]), (&"n1".into(), &false.into()));
+
+    let seen = &report["night"]["drift"]["embedding"];
+    assert!(seen["distance"].as_f64().is_some_and(|d| d.is_finite()), "{seen}");
+    assert_eq!((seen["new"].as_u64(), seen["known"].as_u64()), (Some(1), Some(trained_on(&nights.report("n1")))));
 
     // What was rejected needs force and a reason.
     let strict = ["--set", "gate.better=true", "--set", "gate.alpha=0", "--set", "gate.epsilon=2/255"];
@@ -127,7 +153,7 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     assert!(code == Some(3) && said.contains("6 of 6 new photos cannot be used"), "{said}");
     std::fs::create_dir(nights.scene.photos.join("train/orchids")).unwrap();
     (0..6).for_each(|i| std::fs::remove_file(nights.scene.photos.join(format!("train/tulips/bad-{i}.jpg"))).unwrap());
-    nights.add_photo("roses", "../orchids/one.png");
+    nights.put_photo("roses", "../orchids/one.png", image::imageops::rotate90);
     let (code, _, said) = nights.run("n5", &[]);
     assert!(code == Some(3) && said.contains("orchids"), "{said}");
     assert_eq!(nights.current(), "n1");
@@ -147,4 +173,15 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     for what in ["promoted", "rejected", "failed", "skipped", "we know better", "rolled-back"] {
         assert!(page.contains(what), "{what}");
     }
+
+    // Another picture takes the place of one, as many bytes long: it is trained on instead.
+    std::fs::remove_dir_all(nights.scene.photos.join("train/orchids")).unwrap();
+    nights.put_photo("roses", "new-1.bmp", image::imageops::rotate180);
+    let (code, sixth, said) = nights.run("n6", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(["new", "replaced", "removed"].map(|what| sixth[what].as_u64()), [Some(0), Some(1), Some(0)]);
+    let (before, after) = (report, nights.report("n6"));
+    assert_eq!(after["night"]["replaced"], json!(["train/roses/new-1.bmp"]));
+    assert_ne!(after["provenance"]["dataset_sha256"], before["provenance"]["dataset_sha256"]);
+    assert_eq!(after["splits"], before["splits"], "no photo more, no photo less");
 }

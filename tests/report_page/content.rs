@@ -67,8 +67,9 @@ fn a_night_shows_the_gate_with_every_rule_and_the_photos_that_came() {
     for rule in &night.gate.rules {
         assert!(page.contains(&rule.name) && page.contains(&rule.figure.replace('\'', "&#x27;")), "{rule:?}");
     }
-    assert!(page.contains("3390 were known, 52 came, 1 went; 2 of the frozen test set are gone"));
-    assert!(page.contains("roses/12 &lt;b&gt;.jpg"));
+    assert!(page.contains("3390 were known, 52 came, 1 went, 1 changed; 2 of the frozen test set are gone"));
+    assert!(page.contains("they lie 0.71 standard deviations away") && page.contains("(50 and 1024 looked at)"));
+    assert!(page.contains("roses/12 &lt;b&gt;.jpg") && page.contains("tulips/3 &lt;i&gt;.jpg"));
     let robust = night.gate.robust.unwrap();
     assert!(page.contains(&format!(">{}<", robust.lost)), "{robust:?}");
 }

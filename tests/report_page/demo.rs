@@ -1,7 +1,7 @@
 //! A made-up run: realistic figures, drawn pictures.
 
 use hardy::config::{Epsilon, Settings};
-use hardy::dataset::drift::{Drift, Photos};
+use hardy::dataset::drift::{Drift, Embedding, Photos};
 use hardy::dataset::{Duplicate, Quarantined};
 use hardy::gate::{Subject, judge};
 use hardy::outcome::{Count, ImageOutcome, Outcomes};
@@ -99,6 +99,8 @@ pub fn night() -> NightRecord {
         brightness: 0.43,
         spread: 0.11,
     };
+    let came = Photos { counts: vec![0, 50, 0, 0, 0], ..photos(1) };
+    let embedding = Some(Embedding { distance: 0.713, known: 1024, new: 50 });
     NightRecord {
         model: "flowers".into(),
         version: "2026-03-02".into(),
@@ -106,8 +108,9 @@ pub fn night() -> NightRecord {
         known: 3390,
         new: 52,
         removed: vec!["roses/12 <b>.jpg".into()],
+        replaced: vec!["tulips/3 <i>.jpg".into()],
         missing: 2,
-        drift: Drift::new(&classes, photos(100), Photos { counts: vec![0, 50, 0, 0, 0], ..photos(1) }),
+        drift: Drift { embedding, ..Drift::new(&classes, photos(100), came) },
         gate: judge(&candidate, Some(&current), None, &settings().gate),
     }
 }

@@ -32,12 +32,13 @@ fn a_night_has_the_form_the_schema_promises_and_is_absent_elsewhere() {
     let report = written(&record);
     assert_eq!(problems(&report), [] as [String; 0]);
     assert_eq!(report["night"]["gate"]["passed"], json!(false));
-    for path in ["gate/rules", "gate/clean", "gate/test_sha256", "drift/new", "removed"] {
+    for path in ["gate/rules", "gate/clean", "gate/test_sha256", "drift/new", "drift/embedding", "removed", "replaced"] {
         let mut report = report.clone();
         *report.pointer_mut(&format!("/night/{path}")).unwrap() = json!(7);
         assert!(!problems(&report).is_empty(), "{path}");
     }
     // The first night has nothing to be compared with.
+    record.night.as_mut().unwrap().drift.embedding = None;
     let gate = &mut record.night.as_mut().unwrap().gate;
     (gate.against, gate.clean.before, gate.clean.points, gate.clean.p_value, gate.robust) =
         (None, None, None, None, None);

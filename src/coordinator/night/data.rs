@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Changes, Frozen, Ledger, Page, Stored};
+use super::changes::{Changes, Repack};
+use super::embedding::Compared;
+use super::ledger::{Frozen, Ledger, Page, Stored};
 use crate::config::Balance;
 use crate::coordinator::preparation::{inspect, list, pack, remembered};
 use crate::coordinator::stage::Job;
@@ -42,14 +44,20 @@ pub struct Data {
     pub new: u64,
     /// Photos that went.
     pub removed: Vec<String>,
+    /// Photos in whose place others are now.
+    #[serde(default)]
+    pub replaced: Vec<String>,
     /// Photos of the frozen test set that are gone from the source.
     pub missing: u64,
-    /// New photos set aside.
+    /// New or replaced photos set aside.
     pub quarantined: Vec<Quarantined>,
-    /// New photos dropped.
+    /// New or replaced photos dropped.
     pub duplicates: Vec<Duplicate>,
     /// How the new ones differ.
     pub drift: Drift,
+    /// The photos on which it is seen how they differ to the model.
+    #[serde(default)]
+    pub compared: Compared,
 }
 
 impl Data {
@@ -90,14 +98,17 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
     let first = ledger.is_empty();
     let spec = &job.spec;
     let photos = remembered(job, "plan/photos.json", || list(source, spec, first)).await?;
-    let changes = ledger.changes(photos);
-    let inspected = inspect(job, &changes.new).await?;
+    let mut changes = Changes::new(&ledger, photos);
+    let inspected = inspect(job, &changes.unseen()).await?;
+    let inspected = changes.settle(&ledger.photos, inspected);
+    let repack = Repack::new(&ledger.shards, &changes.gone(), &job.spec.settings);
     let before = ledger.summary();
     let known = ledger.photos.len() as u64;
     let found = match first {
         true => start(job, inspected)?,
-        false => add(job, inspected, &ledger, &changes)?,
+        false => add(job, inspected, &ledger, &changes, &repack)?,
     };
+    let replaced = changes.reported(&ledger.photos, &found.fates);
     let shards = store_shards(job, registry, night, &found).await?;
     let mut page = Page::new(&job.spec.id, night, found.classes.clone());
     if let Some(split) = found.freeze {
@@ -107,9 +118,11 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
     } else {
         page.shards = shards;
     }
-    (page.fates, page.removed, page.dropped) = (found.fates, changes.removed.clone(), changes.dropped);
-    let came = page.fates.values().filter_map(grow::packed).filter(|p| matches!(p.split, Split::Train | Split::Held));
+    let came = found.fates.values().filter_map(grow::packed).filter(|p| matches!(p.split, Split::Train | Split::Held));
     let came = drift::Photos::of(came.map(|p| (p.label, p.brightness)), found.classes.len());
+    let compared = Compared::draw(&ledger.shards, &page.shards, &found.fates, job.spec.settings.job.seed, night);
+    (page.fates, page.removed, page.dropped) = (found.fates, changes.removed.clone(), repack.dropped);
+    page.fates.extend(changes.unchanged);
     ledger.append(&*store, registry, page).await?;
     let side = |split| ledger.shards.iter().filter(|s| s.split == split).cloned().collect::<Vec<_>>();
     let data = Data {
@@ -121,10 +134,12 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
         known,
         new: changes.new.len() as u64,
         removed: changes.removed,
+        replaced,
         missing: changes.missing as u64,
         quarantined: found.quarantined,
         duplicates: found.duplicates,
         drift: Drift::new(&found.classes, before, came),
+        compared,
         classes: found.classes,
     };
     if data.train.is_empty() || data.held.is_empty() {
@@ -158,8 +173,7 @@ fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
     })?;
     let mut fates = Photos::new();
     let mut fate = |path: &str, fate: Fate| {
-        let size = seen.get(path).map_or(0, |i| i.photo.size);
-        fates.insert(path.to_string(), Known { size, fate });
+        fates.extend(seen.get(path).map(|i| (path.to_string(), Known::new(&i.photo, fate))));
     };
     for shard in &shards {
         for sample in &shard.samples {
@@ -177,10 +191,10 @@ fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
 }
 
 /// A later night.
-fn add(job: &Job, inspected: Vec<Inspected>, ledger: &Ledger, changes: &Changes) -> Result<Found> {
+fn add(job: &Job, inspected: Vec<Inspected>, ledger: &Ledger, changes: &Changes, repack: &Repack) -> Result<Found> {
     let s = &job.spec.settings;
     let mut known = ledger.photos.clone();
-    changes.removed.iter().for_each(|path| drop(known.remove(path)));
+    changes.gone().into_iter().for_each(|path| drop(known.remove(path)));
     let terms = Terms {
         classes: &ledger.classes,
         data: &s.data,
@@ -188,7 +202,7 @@ fn add(job: &Job, inspected: Vec<Inspected>, ledger: &Ledger, changes: &Changes)
         seed: s.job.seed,
         replicas: s.train.replicas,
     };
-    let growth = grow::grow(inspected, &known, &changes.again, &terms)?;
+    let growth = grow::grow(inspected, &known, &repack.again, &terms)?;
     Ok(Found {
         classes: ledger.classes.clone(),
         shards: growth.shards,

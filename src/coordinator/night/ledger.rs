@@ -1,14 +1,12 @@
 //! The photos of a model over the nights: an append-only list of what each night added and removed.
 
-use std::collections::BTreeSet;
-
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::dataset::drift;
-use crate::dataset::grow::{self, Known, Photos};
-use crate::dataset::{Photo, Sample, Split};
+use crate::dataset::grow::{self, Photos};
+use crate::dataset::{Sample, Split};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
 use crate::store::{Blob, Key, Store};
@@ -54,13 +52,13 @@ pub struct Page {
     pub classes: Vec<String>,
     /// On the first page.
     pub frozen: Option<Frozen>,
-    /// What became of each photo that came.
+    /// What became of each photo that came or was looked at again.
     pub fates: Photos,
     /// Photos that went.
     pub removed: Vec<String>,
     /// Shards that were made.
     pub shards: Vec<Stored>,
-    /// Shards that are no longer used: photos of them went.
+    /// Shards that are no longer used: photos of them went or were replaced, or they were packed together.
     pub dropped: Vec<Key>,
 }
 
@@ -76,21 +74,6 @@ pub struct Ledger {
     /// Shards to train on and to hold, in the order of the nights.
     pub shards: Vec<Stored>,
     pages: u64,
-}
-
-/// A listing beside what is known.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Changes {
-    /// Photos that came, or whose size changed.
-    pub new: Vec<Photo>,
-    /// Photos that went or whose size changed, those of the frozen test set left out.
-    pub removed: Vec<String>,
-    /// Photos of the frozen test set that went; it keeps its copies.
-    pub missing: usize,
-    /// Shards that lost a photo.
-    pub dropped: Vec<Key>,
-    /// What is left of them.
-    pub again: Vec<String>,
 }
 
 impl Frozen {
@@ -187,36 +170,6 @@ impl Ledger {
     /// Whether no night has been yet.
     pub fn is_empty(&self) -> bool {
         self.pages == 0
-    }
-
-    /// What has changed in the source, which has `photos` now.
-    pub fn changes(&self, photos: Vec<Photo>) -> Changes {
-        let is_frozen =
-            |known: &Known| grow::packed(known).is_some_and(|p| matches!(p.split, Split::Val | Split::Test));
-        let mut changes = Changes::default();
-        let mut there: BTreeSet<String> = BTreeSet::new();
-        for photo in photos {
-            match self.photos.get(&photo.path) {
-                Some(known) if known.size == photo.size || is_frozen(known) => drop(there.insert(photo.path)),
-                _ => changes.new.push(photo),
-            }
-        }
-        for (path, known) in self.photos.iter().filter(|(path, _)| !there.contains(*path)) {
-            match is_frozen(known) {
-                true => changes.missing += 1,
-                false => changes.removed.push(path.clone()),
-            }
-        }
-        let gone: BTreeSet<&String> = changes.removed.iter().collect();
-        for shard in &self.shards {
-            let (went, stays): (Vec<&Sample>, Vec<&Sample>) =
-                shard.samples.iter().partition(|s| gone.contains(&s.path));
-            if !went.is_empty() {
-                changes.dropped.push(shard.blob.key.clone());
-                changes.again.extend(stays.into_iter().map(|s| s.path.clone()));
-            }
-        }
-        changes
     }
 
     /// Writes the page that follows.

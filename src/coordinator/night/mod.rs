@@ -1,7 +1,9 @@
 //! A night: photos that came are added, the current model is retrained, the result is judged and, if it is
 //! no worse, promoted. A program like any other: a night that was killed goes on where it was.
 
+mod changes;
 mod data;
+mod embedding;
 mod lease;
 mod ledger;
 mod publish;
@@ -27,7 +29,7 @@ use crate::model::ModelSpec;
 use crate::outcome::Outcomes;
 use crate::registry::{Happening, Note, Registry, Version, WEIGHTS};
 use crate::report::{Figure, NightRecord};
-use crate::store::Store;
+use crate::store::{Blob, Store};
 use crate::task::{ModelName, VersionId};
 use crate::webhook;
 
@@ -73,7 +75,10 @@ pub struct Outcome {
     pub new: u64,
     /// Photos that went.
     pub removed: u64,
-    /// New photos set aside.
+    /// Photos in whose place others are now.
+    #[serde(default)]
+    pub replaced: u64,
+    /// New or replaced photos set aside.
     pub quarantined: u64,
 }
 
@@ -100,7 +105,7 @@ impl Outcome {
         };
         let current = self.current.as_ref().map_or("none".to_string(), ToString::to_string);
         format!(
-            "{} {}: {word}. clean {}, robust {} at {}. {}. Photos: {} known, {} new, {} removed, {} set aside. Current: {current}",
+            "{} {}: {word}. clean {}, robust {} at {}. {}. Photos: {} known, {} new, {} removed, {} replaced, {} set aside. Current: {current}",
             self.model,
             self.night,
             percent(&self.clean),
@@ -110,6 +115,7 @@ impl Outcome {
             self.known,
             self.new,
             self.removed,
+            self.replaced,
             self.quarantined,
         )
     }
@@ -175,13 +181,15 @@ async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, erro
 }
 
 async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: &Night) -> Result<Outcome> {
-    let data = data::prepare(job, source, registry, &night.night).await?;
+    let mut data = data::prepare(job, source, registry, &night.night).await?;
     if let Some(same) = trained_already(job, registry, night, &data).await? {
         return skip(job, registry, night, &data, &same).await;
     }
     let spec = ModelSpec::new(&job.spec.settings.model, data.classes.clone());
     job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
-    let trained = train(job, &data, &spec).await?;
+    let initial = program::initial_checkpoint(job, &spec.classes).await?;
+    data.drift.embedding = data.compared.measure(job, &initial).await?;
+    let trained = train(job, &data, initial).await?;
     let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
     let conditions = evaluate::conditions(&job.spec.settings.evaluate)?;
     let found = measuring::measure(job, program::TRAINED, &trained.checkpoint, &[], &shards, &conditions).await?;
@@ -211,10 +219,9 @@ async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: 
 }
 
 /// Baseline and adversarial training, or from the current model adversarial training alone.
-async fn train(job: &mut Job, data: &Data, spec: &ModelSpec) -> Result<Trained> {
+async fn train(job: &mut Job, data: &Data, initial: Blob) -> Result<Trained> {
     let settings = job.spec.settings.clone();
     let shards = data.for_training(settings.data.balance);
-    let initial = program::initial_checkpoint(job, &spec.classes).await?;
     if job.spec.model.is_some() {
         let (rounds, rate) = (settings.train.rounds, settings.train.rate);
         let phase = Phase { name: "train", rounds, rate, adversarial: true, origin: initial.clone() };
@@ -311,6 +318,7 @@ async fn conclude(
         known: data.known,
         new: data.new,
         removed: data.removed.clone(),
+        replaced: data.replaced.clone(),
         missing: data.missing,
         drift: data.drift.clone(),
         gate: decision.clone(),
@@ -361,6 +369,7 @@ fn outcome(job: &Job, night: &Night, data: &Data, note: &Note, current: Option<V
         known: data.known,
         new: data.new,
         removed: data.removed.len() as u64,
+        replaced: data.replaced.len() as u64,
         quarantined: data.quarantined.len() as u64,
     }
 }

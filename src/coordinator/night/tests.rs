@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::changes::{Changes, Repack};
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use super::*;
-use crate::dataset::grow::{Fate, Known, Packed};
-use crate::dataset::{Photo, Sample, Split};
+use crate::config::{Layers, Settings};
+use crate::dataset::grow::{Fate, Known, Packed, Photos};
+use crate::dataset::{Finding, Inspected, Photo, Sample, Split};
 use crate::store::{Blob, Key, LocalStore};
 use crate::task::JobId;
 
@@ -40,7 +42,22 @@ fn name(text: &str) -> JobId {
 
 fn photo(path: &str) -> Photo {
     let class = path.split('/').next().unwrap().to_string();
-    Photo { path: path.into(), class, split: None, size: 5 }
+    Photo { path: path.into(), class, split: None, size: 5, stamp: None }
+}
+
+/// The same photo, written at this time.
+fn written(path: &str, stamp: &str) -> Photo {
+    Photo { stamp: Some(stamp.into()), ..photo(path) }
+}
+
+fn settings() -> Settings {
+    Layers::new().unwrap().resolve().unwrap().settings
+}
+
+/// What an inspection finds where the file's content has this hash.
+fn found(photo: &Photo, sha256: &str) -> Inspected {
+    let finding = Finding::Usable { sha256: sha256.into(), phash: 1, width: 9, height: 9, brightness: 500 };
+    Inspected { photo: photo.clone(), finding }
 }
 
 fn stored(name: &str, split: Split, paths: &[&str]) -> Stored {
@@ -57,7 +74,7 @@ fn page(job: &str, shards: Vec<Stored>) -> Page {
         for s in &shard.samples {
             let (label, split, sha256) = (s.label, shard.split, s.sha256.clone());
             let fate = Fate::Packed(Packed { label, split, sha256, phash: 1, brightness: 500 });
-            page.fates.insert(s.path.clone(), Known { size: 5, fate });
+            page.fates.insert(s.path.clone(), Known { size: 5, stamp: None, fate });
         }
     }
     let (frozen, rest): (Vec<_>, Vec<_>) = shards.into_iter().partition(|s| s.split == Split::Test);
@@ -85,16 +102,66 @@ async fn only_what_came_is_new_and_only_shards_that_lost_a_photo_are_made_again(
     two_nights(&world).await;
     let ledger = world.ledger("n3").await;
     let there = ["daisy/1", "rose/1", "rose/2", "rose/3", "daisy/t", "daisy/4"];
-    let changes = ledger.changes(there.into_iter().map(photo).collect());
+    let changes = Changes::new(&ledger, there.into_iter().map(photo).collect());
     assert_eq!(changes.new, [photo("daisy/4")]);
-    assert_eq!((changes.removed, changes.missing), (vec!["daisy/2".to_string()], 1), "rose/t belongs to the test set");
-    assert_eq!(changes.dropped, [Key::new("models/flowers/data/shards/train-0").unwrap()]);
-    assert_eq!(changes.again, ["daisy/1", "rose/1"]);
+    assert_eq!(
+        (&changes.removed, changes.missing),
+        (&vec!["daisy/2".to_string()], 1),
+        "rose/t belongs to the test set"
+    );
+    let repack = Repack::new(&ledger.shards, &changes.gone(), &settings());
+    assert_eq!(repack.dropped, [Key::new("models/flowers/data/shards/train-0").unwrap()]);
+    assert_eq!(repack.again, ["daisy/1", "rose/1"]);
+}
 
-    let replaced = Photo { size: 6, ..photo("rose/3") };
-    let all = ["daisy/1", "daisy/2", "rose/1", "rose/2", "daisy/t", "rose/t"].into_iter().map(photo);
-    let changes = ledger.changes(all.chain([replaced.clone()]).collect());
-    assert_eq!((changes.new, changes.removed), (vec![replaced], vec!["rose/3".to_string()]));
+#[tokio::test]
+async fn of_photos_that_were_written_again_those_with_another_content_are_replaced() {
+    let world = World::new();
+    two_nights(&world).await;
+    let ledger = world.ledger("n3").await;
+    // A ledger of an older program has no times: they are noted, and nothing is decoded.
+    let all = ["daisy/1", "daisy/2", "rose/1", "rose/2", "rose/3", "daisy/t", "rose/t"];
+    let mut changes = Changes::new(&ledger, all.map(|path| written(path, "monday")).into());
+    assert_eq!(changes.unseen(), []);
+    let mut page = page("n3", Vec::new());
+    page.fates = std::mem::take(&mut changes.unchanged);
+    assert_eq!(page.fates.len(), 5, "all but the test set");
+    world.ledger("n3").await.append(&*world.store, &world.registry, page).await.unwrap();
+
+    let ledger = world.ledger("n4").await;
+    let mut there = all.map(|path| written(path, "monday"));
+    assert_eq!(Changes::new(&ledger, there.to_vec()), Changes::default());
+    for path in ["daisy/1", "rose/1", "daisy/t"] {
+        let at = all.iter().position(|p| *p == path).unwrap();
+        there[at] = written(path, "tuesday");
+    }
+    let larger = Photo { size: 6, ..written("rose/3", "tuesday") };
+    there[4] = larger.clone();
+    let mut changes = Changes::new(&ledger, there.to_vec());
+    let suspects = [written("daisy/1", "tuesday"), written("rose/1", "tuesday"), larger.clone()];
+    assert_eq!((changes.unseen(), &changes.new), (suspects.to_vec(), &vec![]));
+    let inspected = vec![found(&suspects[0], "another"), found(&suspects[1], "sha of rose/1"), found(&larger, "third")];
+    let left = changes.settle(&ledger.photos, inspected.clone());
+    assert_eq!(left, [inspected[0].clone(), inspected[2].clone()]);
+    assert_eq!(changes.reported(&ledger.photos, &Photos::new()), ["daisy/1", "rose/3"]);
+    assert_eq!(changes.unchanged["rose/1"].stamp.as_deref(), Some("tuesday"), "the next night need not look again");
+    assert_eq!(changes.removed, [""; 0]);
+    let repack = Repack::new(&ledger.shards, &changes.gone(), &settings());
+    assert_eq!(repack.dropped.len(), 2);
+    assert_eq!(repack.again, ["daisy/2", "rose/1"], "the rest of the shard, and nothing of rose/3's");
+}
+
+#[test]
+fn a_duplicate_that_was_only_written_again_was_not_replaced() {
+    let duplicate = |stamp| Known::new(&written("rose/copy", stamp), Fate::Duplicate);
+    let mut ledger = Ledger::default();
+    ledger.photos.insert("rose/copy".into(), duplicate("monday"));
+    let photo = written("rose/copy", "tuesday");
+    let mut changes = Changes::new(&ledger, vec![photo.clone()]);
+    assert_eq!(changes.settle(&ledger.photos, vec![found(&photo, "x")]).len(), 1, "it is decided about again");
+    let still: Photos = [("rose/copy".to_string(), duplicate("tuesday"))].into();
+    assert_eq!(changes.reported(&ledger.photos, &still), [""; 0]);
+    assert_eq!(changes.reported(&ledger.photos, &Photos::new()), ["rose/copy"]);
 }
 
 #[tokio::test]

@@ -88,7 +88,8 @@ mod tests {
         let hashes: Vec<u64> = (0..300)
             .map(|i| {
                 let bytes = crate::dataset::pack::encode(&picture(i % 5, 48, i as u64), Extension::Png).unwrap();
-                let photo = crate::dataset::Photo { path: String::new(), class: String::new(), split: None, size: 0 };
+                let (path, class) = (String::new(), String::new());
+                let photo = crate::dataset::Photo { path, class, split: None, size: 0, stamp: None };
                 match crate::dataset::decode::inspect(photo, &bytes, &settings).finding {
                     crate::dataset::Finding::Usable { phash, .. } => phash,
                     crate::dataset::Finding::Unusable(reason) => panic!("{reason}"),

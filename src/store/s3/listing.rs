@@ -95,7 +95,9 @@ fn entry(store: &S3Store, object: &Object, encoded: bool) -> Result<Option<Entry
     }
     // Older servers may list what lies beside the prefix.
     let Some(key) = store.inner.location.key(&name) else { return Ok(None) };
-    Ok(Some(Entry { key: Key::new(key)?, size }))
+    let tag = object.e_tag().map(|tag| tag.trim_matches('"').to_string());
+    let stamp = tag.or_else(|| object.last_modified().map(ToString::to_string));
+    Ok(Some(Entry { key: Key::new(key)?, size, stamp }))
 }
 
 /// As in a form: `+` is a space, and a plus is `%2B`.

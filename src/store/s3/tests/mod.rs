@@ -94,7 +94,7 @@ async fn serves_as_a_store() {
     let abort = root.inner.client.abort_multipart_upload().bucket("photos").key("begun");
     abort.upload_id(begun.upload_id().unwrap()).send().await.unwrap();
 
-    let stores = ["returns", "replaces", "creates", "lists", "takes", "leaves", "finds"];
+    let stores = ["returns", "replaces", "creates", "lists", "tells", "takes", "leaves", "finds"];
     let mut made = 0;
     contract::run(|case| {
         assert!(case.starts_with(stores[made]), "{case}");
