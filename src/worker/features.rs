@@ -20,7 +20,7 @@ pub(super) async fn sum(attempt: &Attempt<'_>, shard: &Blob, wanted: &Blob, chec
     let path = attempt.cache.fetch(attempt.store, shard).await?;
     let wanted: HashSet<String> = photos::json(attempt, wanted).await?;
     let (spec, seen) = (attempt.spec.clone(), attempt.images.clone());
-    let facts = recipe.facts()?;
+    let facts = recipe.facts(attempt).await?;
     let found = attempt
         .compute(move |compute| {
             let classifier = compute.classifier(&recipe)?;

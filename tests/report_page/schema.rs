@@ -32,7 +32,8 @@ fn a_night_has_the_form_the_schema_promises_and_is_absent_elsewhere() {
     let report = written(&record);
     assert_eq!(problems(&report), [] as [String; 0]);
     assert_eq!(report["night"]["gate"]["passed"], json!(false));
-    for path in ["gate/rules", "gate/clean", "gate/test_sha256", "drift/new", "drift/embedding", "removed", "replaced"] {
+    for path in ["gate/rules", "gate/clean", "gate/test_sha256", "drift/new", "drift/embedding", "removed", "replaced"]
+    {
         let mut report = report.clone();
         *report.pointer_mut(&format!("/night/{path}")).unwrap() = json!(7);
         assert!(!problems(&report).is_empty(), "{path}");

@@ -50,7 +50,7 @@ pub fn write(request: &Request, out: &Path, mut progress: impl FnMut()) -> Resul
                 let picture = draw(label, request.size, &mut stream);
                 let bytes = encode(&picture, request.extension).map_err(Error::internal)?;
                 let file = folder.join(format!("{class}-{number:05}.{}", request.extension));
-                staged.write(&file, &bytes[..])?;
+                staged.write(&file, &bytes[..], None)?;
                 progress();
             }
         }
