@@ -72,9 +72,9 @@ def stand_ins(broker, store):
 
 # What a page takes to have happened before a command: part of the command, and what brings it about.
 PRESUMED = {
-    "/api/jobs/nightly/cancel": "hardy submit --rehearse 2000 --name nightly",
+    "/api/jobs/nightly/cancel": "hardy submit --rehearse 4000 --stored --name nightly",
     "/api/jobs/nightly/retry": "hardy watch nightly || test $? = 7",
-    "hardy status JOB": "hardy submit --rehearse 2000 --name JOB",
+    "hardy status JOB": "hardy submit --rehearse 4000 --stored --name JOB",
     "hardy retry JOB": "hardy cancel JOB && { hardy watch JOB || test $? = 7; }",
     "hardy fetch JOB": "hardy watch JOB",
 }
