@@ -1,139 +1,27 @@
-//! Reads the pickles that `torch.save` writes for weights, without running anything.
-//!
-//! A pickle is a program for a small stack machine. This machine knows the instructions that PyTorch writes
-//! and a handful of names; a pickle that asks for any other name is refused. All containers live in one
-//! arena and are never walked recursively, so that neither nesting nor cycles can hurt.
+//! The stack machine: one instruction after the other, until a value is left.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
-use super::number::Number;
+use super::names::global;
+use super::{Loaded, Storage, Tensor, Value};
 use crate::error::{Error, Result};
 
 /// A pickle may have this many bytes; those of real weights have less than one million.
 const MAX_BYTES: usize = 1 << 24;
 
-/// A value on the machine's stack.
-#[derive(Debug, Clone)]
-pub enum Value {
-    /// `None`, and everything that nobody reads (flags, hooks).
-    Nothing,
-    /// A truth value or an integer that fits.
-    Int(i64),
-    /// A large integer, little-endian bytes: torch's magic number is one.
-    Long(Rc<[u8]>),
-    /// A string.
-    Text(Rc<str>),
-    /// A tuple, a list or a dict (keys and values in turn), by its place in the arena.
-    Items(usize),
-    /// A name that calls may use.
-    Global(Global),
-    /// A storage, by its place in [`Loaded::storages`].
-    Storage(usize),
-    /// A tensor, by its place in [`Loaded::tensors`].
-    Tensor(usize),
-}
-
-/// The names a pickle may ask for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Global {
-    /// `collections.OrderedDict`.
-    OrderedDict,
-    /// `torch._utils._rebuild_tensor_v2`.
-    RebuildTensor,
-    /// `torch._utils._rebuild_parameter`.
-    RebuildParameter,
-    /// `torch.FloatStorage` and its like.
-    Storage(Number),
-}
-
-/// A run of numbers in the file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Storage {
-    /// Its name in the file.
-    pub key: Rc<str>,
-    /// Their type.
-    pub number: Number,
-    /// How many there are.
-    pub count: usize,
-}
-
-/// A tensor as a view of a storage.
-#[derive(Debug, Clone)]
-pub struct Tensor {
-    /// Its place in [`Loaded::storages`].
-    pub storage: usize,
-    /// Its first number.
-    pub offset: usize,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Numbers to skip per step along each side.
-    pub strides: Vec<usize>,
-}
-
-/// What a pickle held.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The value.
-    pub value: Value,
-    /// The bytes it took.
-    pub length: usize,
-    /// Every storage it mentions.
-    pub storages: Vec<Storage>,
-    /// Every tensor it made.
-    pub tensors: Vec<Tensor>,
-    arena: Vec<Vec<Value>>,
-}
-
-impl Loaded {
-    /// The items of a tuple, list or dict; none for anything else.
-    pub fn items(&self, value: &Value) -> &[Value] {
-        match value {
-            Value::Items(place) => self.arena.get(*place).map_or(&[], Vec::as_slice),
-            _ => &[],
-        }
-    }
-}
-
-fn global(module: &str, name: &str) -> Result<Global> {
-    let number = match name {
-        "DoubleStorage" => Some(Number::F64),
-        "FloatStorage" => Some(Number::F32),
-        "HalfStorage" => Some(Number::F16),
-        "BFloat16Storage" => Some(Number::Bf16),
-        "LongStorage" => Some(Number::I64),
-        "IntStorage" => Some(Number::I32),
-        "ShortStorage" => Some(Number::I16),
-        "CharStorage" => Some(Number::I8),
-        "ByteStorage" | "BoolStorage" => Some(Number::U8),
-        _ => None,
-    };
-    match (module, name, number) {
-        ("collections", "OrderedDict", _) => Ok(Global::OrderedDict),
-        ("torch._utils", "_rebuild_tensor_v2", _) => Ok(Global::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter", _) => Ok(Global::RebuildParameter),
-        ("torch", _, Some(number)) => Ok(Global::Storage(number)),
-        _ => Err(Error::model(format!(
-            "refused: the file asks to run {}.{}, which no weights file needs (only plain state dicts are read)",
-            module.escape_debug(),
-            name.escape_debug()
-        ))),
-    }
-}
-
-fn broken(what: &str) -> Error {
+pub(super) fn broken(what: &str) -> Error {
     Error::model(format!("the pickle is broken: {what}"))
 }
 
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    stack: Vec<Value>,
+    pub(super) stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
     arena: Vec<Vec<Value>>,
-    storages: Vec<Storage>,
-    tensors: Vec<Tensor>,
+    pub(super) storages: Vec<Storage>,
+    pub(super) tensors: Vec<Tensor>,
 }
 
 /// Runs the pickle at the start of `bytes`.
@@ -279,7 +167,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn pop(&mut self) -> Result<Value> {
+    pub(super) fn pop(&mut self) -> Result<Value> {
         self.stack.pop().ok_or_else(|| broken("the stack is empty"))
     }
 
@@ -298,7 +186,7 @@ impl Machine<'_> {
         Ok(self.stack.split_off(mark))
     }
 
-    fn container(&mut self, items: Vec<Value>) {
+    pub(super) fn container(&mut self, items: Vec<Value>) {
         self.stack.push(Value::Items(self.arena.len()));
         self.arena.push(items);
     }
@@ -325,70 +213,11 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn items(&self, value: &Value) -> &[Value] {
+    pub(super) fn items(&self, value: &Value) -> &[Value] {
         match value {
             Value::Items(place) => &self.arena[*place],
             _ => &[],
         }
-    }
-
-    /// `('storage', type, key, device, count[, view])`.
-    fn storage(&mut self) -> Result<()> {
-        let id = self.pop()?;
-        let storage = match self.items(&id) {
-            [
-                Value::Text(kind),
-                Value::Global(Global::Storage(number)),
-                Value::Text(key),
-                _,
-                Value::Int(count),
-                rest @ ..,
-            ] if &**kind == "storage" && matches!(rest, [] | [Value::Nothing]) => {
-                let count = usize::try_from(*count).map_err(|_| broken("a storage of negative size"))?;
-                Storage { key: key.clone(), number: *number, count }
-            }
-            _ => return Err(broken("a storage is not described as torch.save does")),
-        };
-        self.stack.push(Value::Storage(self.storages.len()));
-        self.storages.push(storage);
-        Ok(())
-    }
-
-    fn call(&mut self) -> Result<()> {
-        let (arguments, callee) = (self.pop()?, self.pop()?);
-        let Value::Global(callee) = callee else { return Err(broken("it calls what is not a name")) };
-        let arguments = self.items(&arguments);
-        match (callee, arguments) {
-            (Global::OrderedDict, []) => self.container(vec![]),
-            (Global::RebuildTensor, [Value::Storage(storage), Value::Int(offset), shape, strides, ..]) => {
-                let offset = usize::try_from(*offset).map_err(|_| broken("a tensor begins before its storage"))?;
-                let (shape, strides) = (self.sides(shape)?, self.sides(strides)?);
-                if shape.len() != strides.len() {
-                    return Err(broken("a tensor has more sides than strides"));
-                }
-                let tensor = Tensor { storage: *storage, offset, shape, strides };
-                self.stack.push(Value::Tensor(self.tensors.len()));
-                self.tensors.push(tensor);
-            }
-            (Global::RebuildParameter, [Value::Tensor(tensor), ..]) => {
-                let tensor = Value::Tensor(*tensor);
-                self.stack.push(tensor);
-            }
-            _ => return Err(broken(&format!("it calls {callee:?} with arguments that torch.save does not write"))),
-        }
-        Ok(())
-    }
-
-    fn sides(&self, value: &Value) -> Result<Vec<usize>> {
-        let side = |value: &Value| match value {
-            Value::Int(side) => usize::try_from(*side).map_err(|_| broken("a side is negative")),
-            _ => Err(broken("a side is not a number")),
-        };
-        let sides = self.items(value);
-        if sides.len() > 8 {
-            return Err(broken("a tensor has more than 8 sides"));
-        }
-        sides.iter().map(side).collect()
     }
 }
 
