@@ -1,0 +1,154 @@
+//! What is heard of the tasks: taken in, written down, and only then acknowledged.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::lost::is_final;
+use super::open::{CHECK, Open, Watch};
+use super::{Job, Message, pictures};
+use crate::coordinator::log::{Done, Failure, Page};
+use crate::coordinator::progress::Progress;
+use crate::error::{Error, Result};
+use crate::task::{Event, Report, TaskId};
+
+impl Job {
+    /// Takes all messages that have arrived, writes down what they say, then acknowledges them.
+    pub(super) async fn collect(
+        &mut self,
+        stage: &'static str,
+        open: &mut BTreeMap<TaskId, Open>,
+        watch: &mut Watch,
+    ) -> Result<()> {
+        let first = tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => return Err(Error::job("the job was cancelled")),
+            message = self.inbox.recv() => {
+                message.ok_or_else(|| Error::internal("the event stream of the job ended"))?
+            }
+            () = tokio::time::sleep_until(watch.check) => {
+                watch.check = Instant::now() + CHECK;
+                return self.look_after(open, watch).await;
+            }
+        };
+        let mut messages = vec![first];
+        while let Ok(message) = self.inbox.try_recv() {
+            messages.push(message);
+        }
+        watch.heard = Instant::now();
+        let (mut page, mut again, mut answered) = (Page::default(), Vec::new(), Vec::new());
+        let mut given_up: Vec<(TaskId, String)> = Vec::new();
+        for message in messages {
+            match message {
+                Message::Event(event, delivery) => {
+                    self.take_in(event, stage, open, watch, &mut page, &mut again).await;
+                    answered.push(delivery);
+                }
+                Message::Undelivered(id, delivery) => {
+                    if let Some(task) = open.get(&id) {
+                        self.metrics.missed(task.work.kind(), "buried");
+                        let times = delivery.redelivered().max(self.policy.delivery_limit);
+                        given_up.push((id.clone(), format!("its worker died or vanished {times} times")));
+                    }
+                    answered.push(delivery);
+                }
+            }
+        }
+        let failed: Vec<(TaskId, String)> = page.failed.iter().map(|(id, f)| (id.clone(), f.error.clone())).collect();
+        self.log.append(page).await?;
+        for (id, error) in failed {
+            let hopeless = open.get(&id).is_some_and(|t| t.hopeless);
+            if hopeless || self.log.failures(&id).len() >= self.policy.failures as usize {
+                given_up.push((id, error));
+            }
+        }
+        for (id, why) in given_up {
+            if open.get(&id).is_none_or(|task| task.needed) {
+                self.gave_up = true;
+                return Err(self.give_up(&id, open, &why, answered).await);
+            }
+            self.leave_out(id, open, why).await?;
+        }
+        self.metrics.again(again.len());
+        self.publish(open, again.iter()).await?;
+        for delivery in answered {
+            delivery.ack().await?;
+        }
+        Ok(())
+    }
+
+    /// What one event means for the open tasks.
+    async fn take_in(
+        &self,
+        event: Event,
+        stage: &'static str,
+        open: &mut BTreeMap<TaskId, Open>,
+        watch: &mut Watch,
+        page: &mut Page,
+        again: &mut Vec<TaskId>,
+    ) {
+        self.tell(Progress::Heard(event.worker.clone()));
+        let Some(task) = open.get_mut(&event.task) else {
+            if let Report::Done(success) = event.report
+                && self.is_beaten(&event.task, &event.attempt, page)
+            {
+                info!(task = %event.task, attempt = event.attempt, "came second");
+                self.forget(success.outputs.into_values()).await;
+            }
+            return;
+        };
+        let now = Instant::now();
+        task.heard = Some(now);
+        match event.report {
+            Report::Started => {
+                task.started.get_or_insert(now);
+            }
+            Report::Progress { images } => {
+                task.started.get_or_insert(now);
+                let before = task.images.insert(event.attempt, images).unwrap_or(0);
+                self.tell(Progress::Images(images.saturating_sub(before)));
+                self.metrics.images(stage, images.saturating_sub(before));
+            }
+            Report::Done(success) => {
+                let total = success.metrics.get("images").copied().unwrap_or(0.0) as u64;
+                let before = task.images.get(&event.attempt).copied().unwrap_or(0);
+                self.tell(Progress::Images(total.saturating_sub(before)));
+                self.metrics.images(stage, total.saturating_sub(before));
+                self.tell(Progress::TaskDone);
+                self.metrics.done(task.work.kind(), success.metrics.get("seconds").copied().unwrap_or(0.0));
+                if let Some(blob) = pictures(&task.work, &success) {
+                    self.tell(Progress::Pictures { task: event.task.clone(), blob: blob.clone() });
+                }
+                watch.took.extend(success.metrics.get("seconds"));
+                open.remove(&event.task);
+                page.done.push(Done { task: event.task, attempt: event.attempt, success });
+            }
+            Report::Failed { error, code } => {
+                let known = self.log.failures(&event.task).iter().any(|f| f.attempt == event.attempt);
+                if known {
+                    return;
+                }
+                task.code = code;
+                task.heard = None;
+                task.started = None;
+                let count = self.log.failures(&event.task).len() + 1;
+                warn!(task = %event.task, attempt = event.attempt, worker = %event.worker, failures = count, "{error}");
+                self.metrics.missed(task.work.kind(), "failed");
+                self.tell(Progress::Failure { task: event.task.clone(), error: error.clone() });
+                let failure = Failure { attempt: event.attempt, worker: event.worker, error };
+                page.failed.push((event.task.clone(), failure));
+                task.hopeless = is_final(code);
+                again.push(event.task);
+            }
+            Report::Changed => {}
+        }
+    }
+
+    /// Whether another attempt at `task` counts.
+    fn is_beaten(&self, task: &TaskId, attempt: &str, page: &Page) -> bool {
+        let winner = self.log.attempt(task);
+        let winner = winner.or_else(|| page.done.iter().find(|d| d.task == *task).map(|d| d.attempt.as_str()));
+        winner.is_some_and(|w| w != attempt)
+    }
+}
