@@ -150,6 +150,7 @@ mod tests {
             weights: None,
             model: None,
             surrogate: None,
+            compared: Vec::new(),
             night: None,
             created: "2026-01-01T00:00:00Z".into(),
         };

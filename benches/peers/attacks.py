@@ -80,7 +80,7 @@ def authors_peer(model, name, epsilon):
     attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
     if name != "autoattack":
         attack.attacks_to_run = [name]
-    return lambda x, y: attack.run_standard_evaluation(x, y, batch_size=len(x))
+    return lambda x, y: attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
 
 
 def art_peer(model, name, epsilon, side):

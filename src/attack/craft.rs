@@ -148,7 +148,7 @@ pub(super) fn gradients_of(
 }
 
 /// The class that the model sees in each image, `[N]`, i64.
-pub(super) fn predict(model: &Model, images: &Tensor) -> Tensor {
+pub(crate) fn predict(model: &Model, images: &Tensor) -> Tensor {
     tch::no_grad(|| model(images)).argmax(1, false)
 }
 

@@ -71,9 +71,9 @@ pub use auto_attack::series;
 #[cfg(feature = "compute")]
 pub use craft::{Attempt, Model, Objective, gradient, project};
 #[cfg(feature = "compute")]
-pub(crate) use craft::{NO_INDEX_IGNORED, channels_last, integers, positions, select};
+pub(crate) use craft::{NO_INDEX_IGNORED, channels_last, integers, positions, predict, select};
 #[cfg(feature = "compute")]
-use craft::{ascend, each, gradient_of, gradients_of, predict};
+use craft::{ascend, each, gradient_of, gradients_of};
 #[cfg(feature = "compute")]
 pub use goal::Goal;
 pub use name::KNOWN;

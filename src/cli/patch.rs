@@ -1,10 +1,8 @@
 //! `hardy patch`: a printable sticker that a model takes for something else.
 
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use image::{DynamicImage, ImageFormat};
 use serde_json::json;
 
 use super::model::ScriptArgs;
@@ -15,6 +13,7 @@ use crate::dataset::{decode::decode, folder, view};
 use crate::error::{Context, Error, Kind, Result};
 use crate::lab::Class;
 use crate::lab::sticker::{self, Order, Photos};
+use crate::model::images::png;
 use crate::model::{self, Brought, Classifier, find_class, write_whole};
 
 /// Photos with the patch on them that are written.
@@ -102,9 +101,9 @@ pub(super) fn run(args: PatchArgs, as_json: bool, quiet: bool) -> Result<()> {
     let class = Class { index: target, name: brought.spec.classes()[target].clone() };
     let made = sticker::make(&classifier, &train, &kept, &order, class, EXAMPLES, &step);
     bar.finish_and_clear();
-    write(&out.join("patch.png"), made.picture.into())?;
-    for (number, example) in made.examples.into_iter().enumerate() {
-        write(&out.join(format!("example-{}.png", number + 1)), example.into())?;
+    write_whole(&out.join("patch.png"), &png(&made.picture)?)?;
+    for (number, example) in made.examples.iter().enumerate() {
+        write_whole(&out.join(format!("example-{}.png", number + 1)), &png(example)?)?;
     }
     let found = &made.success;
     let report = json!({
@@ -162,12 +161,4 @@ fn dealt(photos: Photos) -> (Photos, Photos) {
         side.views.push(view);
     }
     (train, kept)
-}
-
-fn write(path: &Path, picture: DynamicImage) -> Result<()> {
-    let mut png = Cursor::new(Vec::new());
-    picture
-        .write_to(&mut png, ImageFormat::Png)
-        .context(Kind::Internal, || "a picture cannot be written as PNG".into())?;
-    write_whole(path, png.get_ref())
 }

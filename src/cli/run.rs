@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::model::ScriptArgs;
+use super::model::{Contest, ScriptArgs, place};
 use super::terminal::{Audience, observer};
 use super::{SettingsArgs, cluster, weights};
 use crate::config::{JobKind, Layers, Settings};
@@ -66,13 +66,17 @@ pub(super) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   hardy evaluate --model flowers-run/model --data photos/val
-  hardy evaluate --model flowers-run/model --data photos --out figures --set evaluate.epsilons=[0.03]")]
+  hardy evaluate --model flowers-run/model --data photos --out figures --set evaluate.epsilons=[0.03]
+  hardy evaluate --model robust=flowers-run/model --beside plain=other-run/model --data photos --out compared")]
 pub(super) struct EvaluateArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// A model's folder or file, TorchScript too, or `imagenet`.
+    /// A model's folder or file, TorchScript too, or `imagenet`; beside others it may have a name, NAME=MODEL.
     #[arg(long)]
     model: PathBuf,
+    /// A model to compare it with, MODEL or NAME=MODEL: curves, transfer, McNemar's test. May be repeated.
+    #[arg(long, value_name = "MODEL")]
+    beside: Vec<String>,
     #[command(flatten)]
     script: ScriptArgs,
     /// The photos: class folders, or sides of them, of which test or else val is measured.
@@ -107,33 +111,35 @@ pub(super) struct AugmentArgs {
 }
 
 pub(super) fn run(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
-    let settings = measuring(&args.job, args.keep_images)?;
+    let settings = measuring(&args.job, args.keep_images)?.resolve()?.settings;
     if settings.job.kind != JobKind::Train {
         let kind = settings.job.kind;
         return Err(Error::usage(format!("job.kind = \"{kind}\" is for hardy submit; here it is hardy {kind}")));
     }
     let start = weights::starting(&settings)?;
     let bytes = start.as_ref().map(model::checkpoint::write).transpose()?;
-    let request = Request { program: Program::Train, settings, data: &args.data, bytes, model: None, surrogate: None };
+    let request = Request { bytes, ..Request::new(Program::Train, settings, &args.data) };
     perform(request, &args.out, json, quiet)?;
     show(&args.out, json, quiet)
 }
 
 /// The settings of a job that measures.
-fn measuring(job: &JobArgs, keep_images: bool) -> Result<Settings> {
-    let mut layers = job.layers()?;
-    if keep_images {
-        layers = layers.flag("evaluate.keep_images", true.into(), "--keep-images")?;
-    }
-    Ok(layers.resolve()?.settings)
+fn measuring(job: &JobArgs, keep_images: bool) -> Result<Layers> {
+    let layers = job.layers()?;
+    if keep_images { layers.flag("evaluate.keep_images", true.into(), "--keep-images") } else { Ok(layers) }
 }
 
 pub(super) fn evaluate(args: EvaluateArgs, json: bool, quiet: bool) -> Result<()> {
-    let brought = args.script.bring(&args.model)?;
-    let settings = measuring(&args.job, args.keep_images)?;
+    let mut layers = measuring(&args.job, args.keep_images)?;
+    if !args.beside.is_empty() {
+        layers = layers.flag("evaluate.beside", args.beside.clone().into(), "--beside")?;
+    }
+    let settings = layers.resolve()?.settings;
+    let brought = args.script.bring(&place(&settings, &args.model)?)?;
+    let contest = Contest::of(&settings, &args.model, &brought.spec)?;
     let scratch = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
     let out = args.out.as_deref().unwrap_or(scratch.path());
-    let request = Request::of(Program::Evaluate, settings, &args.data, brought);
+    let request = Request { contest, ..Request::of(Program::Evaluate, settings, &args.data, brought) };
     perform(request, out, json, quiet)?;
     show(out, json, quiet)
 }
@@ -168,13 +174,19 @@ pub(super) struct Request<'a> {
     model: Option<Described>,
     /// See [`JobSpec::surrogate`].
     pub(super) surrogate: Option<Brought>,
+    /// See [`JobSpec::compared`].
+    contest: Option<Contest>,
 }
 
 impl<'a> Request<'a> {
+    fn new(program: Program, settings: Settings, data: &'a Path) -> Self {
+        Self { program, settings, data, bytes: None, model: None, surrogate: None, contest: None }
+    }
+
     /// To look at a model that was brought.
     pub(super) fn of(program: Program, settings: Settings, data: &'a Path, brought: Brought) -> Self {
         let settings = brought.spec.fit(settings);
-        Self { program, settings, data, bytes: Some(brought.bytes), model: Some(brought.spec), surrogate: None }
+        Self { bytes: Some(brought.bytes), model: Some(brought.spec), ..Self::new(program, settings, data) }
     }
 }
 
@@ -198,7 +210,7 @@ pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> 
     // A computation that is still going on is given up: its task was not reported and will be done again.
     cluster::block_on(async {
         let local = Home::open(&home, workers, &request.settings)?;
-        let spec = submit(&*local.store, &request, &home, out).await?;
+        let spec = submit(&*local.store, request, &home, out).await?;
         let store = local.store.clone();
         let id = spec.id.clone();
         if let Err(e) = local.run(spec, observer(audience)).await {
@@ -213,7 +225,7 @@ pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> 
 }
 
 /// The job of `request`: that of an earlier run in `out` if it is the same one.
-async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Path) -> Result<JobSpec> {
+async fn submit(store: &dyn Store, request: Request<'_>, home: &Path, out: &Path) -> Result<JobSpec> {
     let source = source(request.data, home)?;
     let settings = request.settings.of_job();
     let identity = json!({
@@ -221,6 +233,7 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
         "photos": dataset::folder::digest(Path::new(&source))?,
         "weights": request.bytes.as_ref().map(|b| hex::encode(Sha256::digest(b))),
         "surrogate": request.surrogate.as_ref().map(|s| hex::encode(Sha256::digest(&s.bytes))),
+        "compared": request.contest.as_ref().map(Contest::identity),
     });
     let digest = hex::encode(Sha256::digest(identity.to_string()));
     let id = JobId(format!("{}-{}", settings.job.name, &digest[..8]));
@@ -238,32 +251,30 @@ async fn submit(store: &dyn Store, request: &Request<'_>, home: &Path, out: &Pat
             )));
         }
     }
-    let weights = match &request.bytes {
-        Some(bytes) => Some(store.put_bytes(&JobSpec::prefix(&id).join("weights.safetensors"), bytes.clone()).await?),
+    let Request { program, bytes, model, surrogate, contest, .. } = request;
+    let prefix = JobSpec::prefix(&id);
+    let weights = match bytes {
+        Some(bytes) => Some(store.put_bytes(&prefix.join("weights.safetensors"), bytes).await?),
         None => None,
     };
-    let surrogate = match &request.surrogate {
+    let surrogate = match surrogate {
         Some(Brought { spec, bytes }) => {
-            let key = JobSpec::prefix(&id).join("surrogate.safetensors");
-            Some(Surrogate { model: spec.clone(), weights: store.put_bytes(&key, bytes.clone()).await? })
+            let key = prefix.join("surrogate.safetensors");
+            Some(Surrogate { model: spec, weights: store.put_bytes(&key, bytes).await? })
         }
         None => None,
     };
-    let created = now();
-    let program = request.program;
-    Ok(JobSpec {
-        version: VERSION,
-        id,
-        program,
-        settings,
-        source,
-        photos: None,
-        weights,
-        model: request.model.clone(),
-        surrogate,
-        night: None,
-        created,
-    })
+    let mut compared = Vec::new();
+    if let (Some(contest), Some(model), Some(weights)) = (contest, &model, &weights) {
+        let (entries, files) = contest.entries(&prefix, model, weights);
+        for (key, bytes) in files {
+            store.put_bytes(&key, bytes).await?;
+        }
+        compared = entries;
+    }
+    let (version, created) = (VERSION, now());
+    let (photos, night) = (None, None);
+    Ok(JobSpec { version, id, program, settings, source, photos, weights, model, surrogate, compared, night, created })
 }
 
 /// Whether a job did no more than look at its photos: it ended on bad ones, say. Its traces are removed.

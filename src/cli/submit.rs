@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::SettingsArgs;
 use super::jobs::{print_json, verdict};
-use super::model::{ScriptArgs, surrogate};
+use super::model::{Contest, ScriptArgs, place, surrogate};
 use super::watch::follow;
 use super::{cluster, weights};
 use crate::config::{JobKind, Settings};
@@ -68,7 +68,7 @@ pub(super) struct SubmitArgs {
 
 pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()> {
     let settings = args.settings.resolve()?.settings;
-    let given = Given::find(&mut args, &settings)?;
+    let mut given = Given::find(&mut args, &settings)?;
     let settings = given.model.as_ref().map_or(settings.clone(), |model| model.fit(settings));
     let end = cluster::block_on(async {
         let store = cluster::store(&settings).await?;
@@ -76,7 +76,7 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
         let photos = if args.rehearse.is_some() { Photos::None } else { Photos::find(&args.data)? };
         let spec = match &args.night {
             Some(night) => tonight_or(night, &store, &settings, &photos).await?,
-            None => spec(&args, &settings, &photos, &given)?,
+            None => spec(&args, &settings, &photos, &mut given)?,
         };
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
@@ -86,8 +86,8 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
             if let (Some(blob), Some(bytes)) = (&spec.weights, given.bytes) {
                 store.put_bytes(&blob.key, bytes).await?;
             }
-            if let (Some(other), Some(brought)) = (&spec.surrogate, given.surrogate) {
-                store.put_bytes(&other.weights.key, brought.bytes).await?;
+            for (key, bytes) in given.beside {
+                store.put_bytes(&key, bytes).await?;
             }
         }
         let fresh = jobs.submit(&spec).await?;
@@ -111,12 +111,15 @@ struct Given {
     bytes: Option<Vec<u8>>,
     model: Option<Described>,
     surrogate: Option<Brought>,
+    contest: Option<Contest>,
+    /// What else is to be put on the store, once the job's place there is known.
+    beside: Vec<(Key, Vec<u8>)>,
 }
 
 impl Given {
     /// Of a job that looks at no model.
     fn start(program: Program, bytes: Option<Vec<u8>>) -> Self {
-        Self { program, bytes, model: None, surrogate: None }
+        Self { program, bytes, model: None, surrogate: None, contest: None, beside: Vec::new() }
     }
 
     fn find(args: &mut SubmitArgs, settings: &Settings) -> Result<Self> {
@@ -141,14 +144,19 @@ impl Given {
             JobKind::Augment => Program::Augment,
             JobKind::Attack => Program::Attack,
         };
-        let brought = std::mem::take(&mut args.script).bring(Path::new(&settings.job.model))?;
+        let path = Path::new(&settings.job.model);
+        let measured = program == Program::Evaluate;
+        let brought =
+            std::mem::take(&mut args.script).bring(&if measured { place(settings, path)? } else { path.into() })?;
+        let contest = if measured { Contest::of(settings, path, &brought.spec)? } else { None };
         let mut other = None;
         if program == Program::Attack {
             // What cannot be done is refused here, not on the cluster.
             Plan::new(&settings.attack, brought.spec.classes())?;
             other = surrogate(settings, &brought.spec)?;
         }
-        Ok(Self { program, bytes: Some(brought.bytes), model: Some(brought.spec), surrogate: other })
+        let (bytes, model) = (Some(brought.bytes), Some(brought.spec));
+        Ok(Self { model, surrogate: other, contest, ..Self::start(program, bytes) })
     }
 }
 
@@ -217,23 +225,37 @@ async fn tonight_or(
 }
 
 /// What is submitted.
-fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) -> Result<JobSpec> {
-    let weights = given.bytes.as_deref();
+fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &mut Given) -> Result<JobSpec> {
     let of_job = settings.of_job();
-    let sha256 = weights.map(|bytes| hex::encode(Sha256::digest(bytes)));
+    let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     let digest = photos.digest()?;
     let id: JobId = match &args.name {
         Some(name) => dated(name, std::env::var("HARDY_SCHEDULED").ok().as_deref())?,
         None => {
-            let identity = json!({ "settings": of_job, "data": args.data, "tasks": args.rehearse, "stored": args.stored, "photos": digest, "weights": sha256 });
-            let digest = hex::encode(Sha256::digest(identity.to_string()));
-            format!("{}-{}", of_job.job.name, &digest[..8]).parse()?
+            let identity = json!({
+                "settings": of_job, "data": args.data, "tasks": args.rehearse, "stored": args.stored, "photos": digest,
+                "weights": given.bytes.as_deref().map(sha256),
+                "surrogate": given.surrogate.as_ref().map(|other| sha256(&other.bytes)),
+                "compared": given.contest.as_ref().map(Contest::identity),
+            });
+            format!("{}-{}", of_job.job.name, &sha256(identity.to_string().as_bytes())[..8]).parse()?
         }
     };
     let prefix = JobSpec::prefix(&id);
     let source = photos.source(settings, &prefix);
-    let key = prefix.join("weights.safetensors");
-    let size = weights.map_or(0, |bytes| bytes.len() as u64);
+    let weights = given.bytes.as_deref().map(|bytes| Blob::of(prefix.join("weights.safetensors"), bytes));
+    let mut surrogate = None;
+    if let Some(Brought { spec, bytes }) = given.surrogate.take() {
+        let weights = Blob::of(prefix.join("surrogate.safetensors"), &bytes);
+        given.beside.push((weights.key.clone(), bytes));
+        surrogate = Some(Surrogate { model: spec, weights });
+    }
+    let mut compared = Vec::new();
+    if let (Some(contest), Some(model), Some(weights)) = (given.contest.take(), &given.model, &weights) {
+        let (entries, files) = contest.entries(&prefix, model, weights);
+        compared = entries;
+        given.beside.extend(files);
+    }
     Ok(JobSpec {
         version: VERSION,
         id,
@@ -241,16 +263,10 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &Given) 
         settings: of_job,
         source,
         photos: digest,
-        weights: sha256.map(|sha256| Blob { key, sha256, size }),
+        weights,
         model: given.model.clone(),
-        surrogate: given.surrogate.as_ref().map(|brought| Surrogate {
-            model: brought.spec.clone(),
-            weights: Blob {
-                key: prefix.join("surrogate.safetensors"),
-                sha256: hex::encode(Sha256::digest(&brought.bytes)),
-                size: brought.bytes.len() as u64,
-            },
-        }),
+        surrogate,
+        compared,
         night: None,
         created: now(),
     })

@@ -113,12 +113,12 @@ pub(super) fn check(key: &str, value: &Value) -> Result<(), String> {
     let is_place = |text: &str| text.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
     match key {
         "http.listen" if !text.is_empty() && !is_place(text) => return Err("no place to listen at".into()),
-        // It travels in a header.
         "model.device" if !is_device(text) => return Err("no device; allowed are auto, cpu, cuda and cuda:N".into()),
         "evaluate.attacks" => {
             let names = Vec::<String>::deserialize(value).map_err(|e| e.to_string())?;
             evaluate::attacks(&names).map_err(|e| e.to_string())?;
         }
+        // It travels in a header.
         "http.token" if !text.bytes().all(|b| b.is_ascii_graphic()) => return Err("it cannot be sent".into()),
         _ => {}
     }

@@ -103,7 +103,7 @@ settings! {
     /// What is measured at the end.
     EvaluateSettings {
         attacks: Vec<String>, epsilons: Vec<Epsilon>, batch: usize, static_epsilon: Epsilon, keep_images: bool,
-        examples: usize, probes: usize,
+        examples: usize, probes: usize, beside: Vec<String>,
     }
     /// What `hardy attack` does to photos.
     AttackSettings {

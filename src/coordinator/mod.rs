@@ -40,7 +40,7 @@ pub use log::Memory;
 pub use night::{Lease, Night, Outcome, Place, tonight};
 pub use progress::{Observer, Progress};
 pub use results::export;
-pub use spec::{JobSpec, Program, Surrogate, now};
+pub use spec::{Compared, JobSpec, Program, Surrogate, now};
 pub use stage::Job;
 
 use post::{Inbox, Post};

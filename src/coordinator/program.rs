@@ -13,7 +13,7 @@ use crate::model::{self, ModelSpec, Weights};
 use crate::outcome::Count;
 use crate::report::{Check, GuardEvent, LeftOut, Provenance, RoundRecord, RunRecord};
 use crate::store::{Blob, Store};
-use crate::task::{Success, TaskId, Work};
+use crate::task::{Condition, Success, TaskId, Work};
 
 use super::measuring::{self, Measured};
 use super::preparation::{self, Prepared};
@@ -56,18 +56,13 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
     let measured_split = prepared.measured()?;
     let measured_shards = prepared.of(measured_split);
     let models = [(BASELINE, &baseline.checkpoint), (TRAINED, &trained.checkpoint)];
-    let mut measured: Vec<(String, Measured)> = Vec::new();
-    for (name, checkpoint) in models {
-        let others = models.iter().filter(|(other, _)| *other != name);
-        let others: Vec<_> = others.map(|(other, blob)| (other.to_string(), (*blob).clone())).collect();
-        let found = measuring::measure(job, name, checkpoint, &others, &measured_shards, &conditions).await?;
-        measured.push((name.to_string(), found));
-    }
+    let models = models.map(|(name, checkpoint)| (name.to_string(), checkpoint.clone()));
+    let measured = all(job, &models, &measured_shards, &conditions).await?;
     let epsilon = settings.evaluate.static_epsilon;
     let copies = measuring::static_copies(job, "static", &baseline.checkpoint, &measured_shards, epsilon).await?;
     let mut static_set = Vec::new();
-    for (name, checkpoint) in models {
-        static_set.push((name.to_string(), measuring::on_static_copies(job, name, checkpoint, &copies).await?));
+    for (name, checkpoint) in &models {
+        static_set.push((name.clone(), measuring::on_static_copies(job, name, checkpoint, &copies).await?));
     }
 
     let images = measured.first().map(|(_, m)| m.images.clone()).unwrap_or_default();
@@ -78,6 +73,22 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
     };
     let record = record(job, Facts::new(&prepared, measured_split), measured, &trained.checkpoint, training);
     Ok(Trained { record, checkpoint: trained.checkpoint, model: spec, prepared, images })
+}
+
+/// Measures each of `models`, named checkpoints, and shows its adversarial images to the others.
+async fn all(
+    job: &mut Job,
+    models: &[(String, Blob)],
+    shards: &[Blob],
+    conditions: &[Condition],
+) -> Result<Vec<(String, Measured)>> {
+    let mut measured = Vec::new();
+    for (name, checkpoint) in models {
+        let others: Vec<_> = models.iter().filter(|(other, _)| other != name).cloned().collect();
+        let found = measuring::measure(job, name, checkpoint, &others, shards, conditions).await?;
+        measured.push((name.clone(), found));
+    }
+    Ok(measured)
 }
 
 /// The baseline.
@@ -279,17 +290,21 @@ pub struct Evaluated {
     pub images: Vec<Blob>,
 }
 
-/// Photos and a model to figures: every photo of the test side, else of val, else of all.
+/// Photos and one model or several to figures: every photo of the test side, else of val, else of all.
 pub async fn evaluate(job: &mut Job, source: &dyn Store) -> Result<Evaluated> {
     let prepared = preparation::prepare(job, source).await?;
     let checkpoint = given_model(job).await?;
     let settings = job.spec.settings.clone();
     let measured_split = prepared.measured()?;
     let conditions = evaluate::conditions(&settings.evaluate)?;
-    let found = measuring::measure(job, TRAINED, &checkpoint, &[], &prepared.of(measured_split), &conditions).await?;
-    let images = found.images.clone();
-    let models = vec![(TRAINED.to_string(), found)];
-    let record = record(job, Facts::new(&prepared, measured_split), models, &checkpoint, Training::default());
+    let compared = job.spec.compared.iter().map(|model| (model.name.to_string(), model.weights.clone()));
+    let mut models: Vec<_> = compared.collect();
+    if models.is_empty() {
+        models.push((TRAINED.to_string(), checkpoint.clone()));
+    }
+    let measured = all(job, &models, &prepared.of(measured_split), &conditions).await?;
+    let images = measured.first().map(|(_, m)| m.images.clone()).unwrap_or_default();
+    let record = record(job, Facts::new(&prepared, measured_split), measured, &checkpoint, Training::default());
     Ok(Evaluated { record, prepared, images })
 }
 

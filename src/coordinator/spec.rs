@@ -6,7 +6,7 @@ use super::night::Night;
 use crate::config::{Settings, stored};
 use crate::model::Described;
 use crate::store::{Blob, Key};
-use crate::task::JobId;
+use crate::task::{JobId, ModelName};
 
 /// A job as submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct JobSpec {
     /// The model that images are made against in place of that one (`attack.from`).
     #[serde(default)]
     pub surrogate: Option<Surrogate>,
+    /// The models that are measured beside each other, the one above first; none where it is alone.
+    #[serde(default)]
+    pub compared: Vec<Compared>,
     /// The night, where it is one.
     #[serde(default)]
     pub night: Option<Night>,
@@ -42,6 +45,17 @@ pub struct JobSpec {
 /// A second model of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Surrogate {
+    /// What it is.
+    pub model: Described,
+    /// A checkpoint, or the TorchScript file as it is.
+    pub weights: Blob,
+}
+
+/// One of several models that are measured on the same photos.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// What the report calls it.
+    pub name: ModelName,
     /// What it is.
     pub model: Described,
     /// A checkpoint, or the TorchScript file as it is.

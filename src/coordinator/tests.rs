@@ -58,6 +58,7 @@ impl World {
             weights: None,
             model: None,
             surrogate: None,
+            compared: Vec::new(),
             night: None,
             created: "2026-01-01T00:00:00Z".into(),
         }

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::gallery::Gallery;
 use super::{Audit, CLEAN, Example};
-use crate::attack::{Attack, Attempt, Goal, Model, Noise, channels_last, integers, positions, select};
+use crate::attack::{Attack, Attempt, Goal, Model, Noise, channels_last, integers, positions, predict, select};
 use crate::error::{Error, Result};
 use crate::model::Classifier;
 use crate::outcome::{ImageOutcome, Outcomes};
@@ -101,7 +101,7 @@ pub fn shard(
                 part.put(&integers(&attempt.predicted), &mut column);
                 for ((_, other), seen) in request.others.iter().zip(&mut theirs).filter(|_| request.is_shown(condition))
                 {
-                    part.put(&predicted(&|x: &Tensor| other.logits(x), &attempt.adversarial), seen);
+                    part.put(&integers(&predict(&|x: &Tensor| other.logits(x), &attempt.adversarial)), seen);
                 }
                 left.extend(part.standing(&attempt));
                 dealt += if stage == 0 { part.rows.len() } else { 0 };
@@ -197,7 +197,7 @@ fn look(
         logits.push(found.index_select(0, &right));
         size = size.max(batch.keys.len());
         for ((_, other), column) in request.others.iter().zip(&mut clean.shown) {
-            column.extend(predicted(&|x: &Tensor| other.logits(x), &whole));
+            column.extend(integers(&predict(&|x: &Tensor| other.logits(x), &whole)));
         }
         clean.classes = found.size()[1] as usize;
         clean.predicted.extend(integers(&seen));
@@ -294,10 +294,6 @@ impl Part<'_> {
             column[row] = number;
         }
     }
-}
-
-fn predicted(model: &Model, images: &Tensor) -> Vec<i64> {
-    integers(&tch::no_grad(|| model(images)).argmax(1, false))
 }
 
 /// The attack of each condition but the first, which is clean.

@@ -107,6 +107,7 @@ fn conditions_are_every_attack_at_every_budget_once() {
         keep_images: false,
         examples: 0,
         probes: 10,
+        beside: Vec::new(),
     };
     let expected = conditions_of(&[("fgsm", 2.0), ("fgsm", 4.0), ("pgd20", 2.0), ("pgd20", 4.0)]);
     assert_eq!(conditions(&settings).unwrap(), expected);

@@ -83,15 +83,15 @@ pub enum Claim {
 /// The same figure of two models, image by image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Of the current model.
+    /// Of the current model, or of the one compared with.
     pub before: Option<Figure>,
-    /// Of the retrained one.
+    /// Of the retrained one, or of the other one.
     pub after: Figure,
     /// `after - before` in percentage points.
     pub points: Option<f64>,
-    /// Images that only the retrained model classifies correctly.
+    /// Images that only the latter classifies correctly.
     pub gained: u64,
-    /// Images that only the current one does.
+    /// Images that only the former does.
     pub lost: u64,
     /// McNemar's exact two-sided test.
     pub p_value: Option<f64>,
@@ -129,7 +129,7 @@ impl Comparison {
     }
 
     /// `before` and `after` tell for each image, in the same order, whether it counts as correct.
-    fn of(before: &[bool], after: &[bool]) -> Self {
+    pub(crate) fn of(before: &[bool], after: &[bool]) -> Self {
         let differing = |gain: bool| before.iter().zip(after).filter(|(b, a)| b != a && **a == gain).count() as u64;
         let (gained, lost) = (differing(true), differing(false));
         let (old, new) = (counted(before), counted(after));

@@ -8,7 +8,6 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use tracing::info;
 
 use super::Site;
@@ -124,11 +123,8 @@ fn spec(wish: &Wish, settings: &Settings) -> Result<(JobSpec, Option<Vec<u8>>)> 
             )));
         }
     };
-    let blob = weights.as_ref().map(|bytes| Blob {
-        key: JobSpec::prefix(&wish.job).join("weights.safetensors"),
-        sha256: hex::encode(Sha256::digest(bytes)),
-        size: bytes.len() as u64,
-    });
+    let key = JobSpec::prefix(&wish.job).join("weights.safetensors");
+    let blob = weights.as_ref().map(|bytes| Blob::of(key, bytes));
     let spec = JobSpec {
         version: VERSION,
         id: wish.job.clone(),
@@ -139,6 +135,7 @@ fn spec(wish: &Wish, settings: &Settings) -> Result<(JobSpec, Option<Vec<u8>>)> 
         weights: blob,
         model: None,
         surrogate: None,
+        compared: Vec::new(),
         night: None,
         created: now(),
     };

@@ -7,7 +7,7 @@ use tch::{Kind as Type, Tensor};
 
 use super::Class;
 use crate::attack::patch::{self, PatchSettings};
-use crate::attack::{Goal, Noise, channels_last, integers};
+use crate::attack::{Goal, Noise, channels_last, integers, predict};
 use crate::model::Classifier;
 use crate::model::images::{pictures, tensor};
 use crate::outcome::Count;
@@ -94,7 +94,7 @@ pub fn make(
     for number in 0..order.steps {
         let rows = (0..order.batch).map(|i| (number as usize * order.batch + i) % train.views.len());
         let rows: Vec<usize> = rows.collect();
-        let images = channels_last(&tensor(rows.iter().map(|&i| &train.views[i])).to_device(model.device()));
+        let images = images(model, rows.iter().map(|&i| &train.views[i]));
         let keys = rows.iter().map(|&i| train.keys[i].as_str()).collect();
         let noise = Noise { seed: order.seed, purpose: Purpose::Attack, round: number.into(), keys };
         let targets = targets(rows.len(), order.target, model);
@@ -136,12 +136,12 @@ pub fn make(
     Sticker { picture: disc(&flat), success, examples: shown }
 }
 
-fn images(model: &Classifier, views: &[image::RgbImage]) -> Tensor {
+fn images<'a>(model: &Classifier, views: impl IntoIterator<Item = &'a image::RgbImage>) -> Tensor {
     channels_last(&tensor(views).to_device(model.device()))
 }
 
 fn classes(model: &Classifier, images: &Tensor) -> Vec<i64> {
-    integers(&tch::no_grad(|| model.logits(images)).argmax(1, false))
+    integers(&predict(&|x: &Tensor| model.logits(x), images))
 }
 
 fn targets(count: usize, target: usize, model: &Classifier) -> Tensor {

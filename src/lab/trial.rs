@@ -1,7 +1,5 @@
 //! Photos under attack: the attack, the picture that is saved, and what the model sees in it.
 
-use std::io::Cursor;
-
 use image::{ImageFormat, RgbImage};
 use tch::{Kind as Type, Tensor};
 
@@ -12,6 +10,7 @@ use super::{comparison, likeness};
 use crate::attack::{Goal, Noise, Norm, channels_last, quantise_in};
 use crate::config::Epsilon;
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::images::png;
 use crate::model::predict::{predict, top};
 use crate::model::{Classifier, images};
 use crate::seed::Purpose;
@@ -309,12 +308,4 @@ impl Lab<'_> {
     fn class(&self, index: usize) -> Class {
         Class { index, name: self.classes.get(index).cloned().unwrap_or_default() }
     }
-}
-
-fn png(picture: &RgbImage) -> Result<Vec<u8>> {
-    let mut bytes = Cursor::new(Vec::new());
-    picture
-        .write_to(&mut bytes, ImageFormat::Png)
-        .context(Kind::Internal, || "a picture cannot be written as PNG".into())?;
-    Ok(bytes.into_inner())
 }

@@ -1,7 +1,11 @@
 //! Pictures as tensors and back.
 
-use image::RgbImage;
+use std::io::Cursor;
+
+use image::{ImageBuffer, ImageFormat, PixelWithColorType, RgbImage};
 use tch::{Device, Kind, Tensor};
+
+use crate::error::{Context, Kind as ErrorKind, Result};
 
 /// `[N, 3, H, W]`, f32 in `[0, 1]`, channels-last, on the CPU. All pictures must have the size of the first.
 pub fn tensor<'a>(pictures: impl IntoIterator<Item = &'a RgbImage>) -> Tensor {
@@ -26,6 +30,18 @@ pub fn pictures(images: &Tensor) -> Vec<RgbImage> {
     pixels.copy_data(&mut bytes, pixels.numel());
     let each = bytes.chunks_exact(height as usize * width as usize * 3);
     each.filter_map(|bytes| RgbImage::from_raw(width, height, bytes.to_vec())).collect()
+}
+
+/// The bytes of a PNG file of 8 bits a channel.
+pub fn png<P>(picture: &ImageBuffer<P, Vec<u8>>) -> Result<Vec<u8>>
+where
+    P: PixelWithColorType<Subpixel = u8>,
+{
+    let mut bytes = Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, ImageFormat::Png)
+        .context(ErrorKind::Internal, || "a picture cannot be written as PNG".into())?;
+    Ok(bytes.into_inner())
 }
 
 #[cfg(test)]

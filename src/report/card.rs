@@ -4,6 +4,7 @@ use minijinja::context;
 use minijinja::value::Serde;
 
 use super::results::Figure;
+use super::table::Row;
 use super::{Report, format, table, template};
 use crate::attack::Attack;
 use crate::config::{AdversarySettings, Architecture, Resize};
@@ -17,9 +18,11 @@ pub fn model_card(report: &Report, spec: &ModelSpec) -> Result<String> {
         Some(f) => format!("{} ({})", format::percent(f.accuracy), format::interval(f.low, f.high)),
         None => "–".to_owned(),
     };
+    let models = report.models();
+    let of = |row: &Row, model: &str| models.iter().position(|m| *m == model).and_then(|column| row.figures[column]);
     let rows = table::rows(report).into_iter().map(|row| {
-        let n = row.trained.or(row.baseline).map_or(0, |f| f.n);
-        context! { condition => row.condition, n => n, baseline => cell(&row.baseline), trained => cell(&row.trained) }
+        let (baseline, trained) = (cell(&of(&row, "baseline")), cell(&of(&row, "trained")));
+        context! { condition => row.condition, n => row.n, baseline, trained }
     });
     let rows: Vec<_> = rows.collect();
     let photos: u64 = report.splits.iter().map(|s| s.n).sum();

@@ -28,11 +28,39 @@ const FGSM: RGBColor = RGBColor(0xb7, 0x79, 0x1f);
 const PGD: RGBColor = RGBColor(0xa8, 0x32, 0x79);
 
 #[derive(Clone, Copy, PartialEq)]
-enum Marker {
+pub(super) enum Marker {
     Circle,
     Triangle,
     Square,
     Dashes,
+}
+
+/// How a model is drawn: its colour and its shape, and the classes in the style sheet of both.
+pub(super) struct Look {
+    pub(super) class: &'static str,
+    pub(super) shape: &'static str,
+    colour: RGBColor,
+    marker: Marker,
+}
+
+/// In the order in which models are given; there are as many as can be told apart.
+pub const LOOKS: usize = 5;
+const ALL_LOOKS: [Look; LOOKS] = [
+    Look { class: "trained", shape: "circle", colour: TRAINED, marker: Marker::Circle },
+    Look { class: "baseline", shape: "square", colour: BASELINE, marker: Marker::Square },
+    Look { class: "pgd", shape: "triangle", colour: PGD, marker: Marker::Triangle },
+    Look { class: "fgsm", shape: "dashes", colour: FGSM, marker: Marker::Dashes },
+    Look { class: "training", shape: "circle", colour: TRAINING, marker: Marker::Circle },
+];
+
+/// Of the model of this name and place among `models`.
+pub(super) fn look(models: &[&str], name: &str) -> &'static Look {
+    let place = match name {
+        "trained" => 0,
+        "baseline" => 1,
+        _ => models.iter().position(|model| *model == name).unwrap_or(0),
+    };
+    &ALL_LOOKS[place % LOOKS]
 }
 
 /// `points` are (x, accuracy); `band` (x, low, high).
@@ -50,27 +78,34 @@ struct Axes<'a> {
     x_labels: usize,
 }
 
-/// Accuracy against the budget of `attack` for both models, with intervals. The clean accuracy is
+/// Accuracy against the budget of `attack` for every model, with intervals. The clean accuracy is
 /// the point at 0.
 pub(super) fn accuracy_curve(report: &Report, attack: &str) -> Result<String> {
-    let of = |model: &str, colour, marker| {
-        let mut results: Vec<_> =
-            report.results.iter().filter(|r| r.model == model && (r.attack == attack || r.attack == "clean")).collect();
+    let models = report.models();
+    let of = |model: &&str| {
+        let look = look(&models, model);
+        let mut results: Vec<_> = report
+            .results
+            .iter()
+            .filter(|r| r.model == *model && (r.attack == attack || r.attack == "clean"))
+            .collect();
         results.sort_by(|a, b| a.epsilon.total_cmp(&b.epsilon));
         Series {
             points: results.iter().map(|r| (r.epsilon * 255.0, r.figure.accuracy)).collect(),
             band: results.iter().map(|r| (r.epsilon * 255.0, r.figure.low, r.figure.high)).collect(),
-            colour,
-            marker,
+            colour: look.colour,
+            marker: look.marker,
         }
     };
-    let series = [of("baseline", BASELINE, Marker::Square), of("trained", TRAINED, Marker::Circle)];
+    let series: Vec<Series> = models.iter().map(of).collect();
     let end = series.iter().flat_map(|s| &s.points).map(|p| p.0).fold(0.0, f64::max);
     let label = |x: &f64| if *x == 0.0 { "0".to_owned() } else { format!("{x}/255") };
     let axes = Axes { x: 0.0..end.max(1.0) * 1.02, x_title: "ε", x_label: &label, x_labels: 5 };
+    let names: Vec<&str> = models.iter().map(|model| format::model(model)).collect();
     let alt = format!(
-        "Accuracy under {} against its budget ε for the undefended and the trained model. The figures are in the table of all results.",
-        format::attack(attack)
+        "Accuracy under {} against its budget ε, of these models: {}. The figures are in the table of all results.",
+        format::attack(attack),
+        names.join(", ")
     );
     draw(&axes, &series, &[], &alt)
 }

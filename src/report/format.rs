@@ -12,6 +12,11 @@ pub(super) fn interval(low: f64, high: f64) -> String {
     format!("{:.1}–{:.1}\u{a0}%", low * 100.0, high * 100.0)
 }
 
+/// `0.031`, `< 0.001`.
+pub(super) fn probability(p: f64) -> String {
+    if p < 0.001 { "<\u{a0}0.001".into() } else { format!("{p:.3}") }
+}
+
 /// A budget on the pixel scale as people write it: `4/255` or `0.01`.
 pub fn epsilon(value: f64) -> String {
     Epsilon::new(value).map_or_else(|| value.to_string(), |e| e.to_string())

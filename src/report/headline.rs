@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::results::{self, Figure, Measured};
 use super::{Check, Report, format};
 
+/// The two models of a run that trains.
+const BASELINE: &str = "baseline";
+const TRAINED: &str = "trained";
+
 /// What a reader wants to know first, where it was measured.
 const PREFERRED: [(&str, f64); 4] = [("clean", 0.0), ("fgsm", 0.01), ("pgd20", 2.0 / 255.0), ("pgd20", 4.0 / 255.0)];
 
@@ -19,7 +23,7 @@ pub struct Headline {
     pub figures: Vec<HeadlineFigure>,
 }
 
-/// Both models under one attack.
+/// Every model under one attack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadlineFigure {
     /// `clean`, `fgsm`, …
@@ -30,6 +34,43 @@ pub struct HeadlineFigure {
     pub baseline: Option<Figure>,
     /// The trained model, if it was measured.
     pub trained: Option<Figure>,
+    /// Models of other names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<NamedFigure>,
+}
+
+/// A model's figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedFigure {
+    /// The model.
+    pub model: String,
+    /// Over all classes.
+    #[serde(flatten)]
+    pub figure: Figure,
+}
+
+impl HeadlineFigure {
+    fn new(results: &[Measured], attack: String, epsilon: f64) -> Self {
+        let here = |r: &&Measured| r.attack == attack && results::same(r.epsilon, epsilon);
+        let (mut baseline, mut trained, mut others) = (None, None, Vec::new());
+        for Measured { model, figure, .. } in results.iter().filter(here) {
+            match model.as_str() {
+                BASELINE => baseline = Some(*figure),
+                TRAINED => trained = Some(*figure),
+                _ => others.push(NamedFigure { model: model.clone(), figure: *figure }),
+            }
+        }
+        Self { attack, epsilon, baseline, trained, others }
+    }
+
+    /// Of one model.
+    pub fn of(&self, model: &str) -> Option<Figure> {
+        match model {
+            BASELINE => self.baseline,
+            TRAINED => self.trained,
+            _ => self.others.iter().find(|other| other.model == model).map(|other| other.figure),
+        }
+    }
 }
 
 impl Headline {
@@ -38,10 +79,7 @@ impl Headline {
     pub(super) fn new(results: &[Measured], checks: &[Check], measured: &str, trained_here: bool) -> Self {
         let figures: Vec<HeadlineFigure> = chosen(results)
             .into_iter()
-            .map(|(attack, epsilon)| {
-                let figure = |model| results::find(results, model, &attack, epsilon).map(|r| r.figure);
-                HeadlineFigure { baseline: figure("baseline"), trained: figure("trained"), attack, epsilon }
-            })
+            .map(|(attack, epsilon)| HeadlineFigure::new(results, attack, epsilon))
             .collect();
         let failed = checks.iter().filter(|c| !c.passed).count();
         let mut sentence = String::new();
@@ -78,6 +116,11 @@ fn outcome(figures: &[HeadlineFigure], measured: &str, trained_here: bool) -> St
     let condition = format::condition(&last.attack, last.epsilon);
     let under = if last.epsilon > 0.0 { format!("under {condition}") } else { "without an attack".into() };
     let n = |figure: &Figure| format!("({measured}, n = {})", figure.n);
+    if let Some(first) = last.others.first() {
+        let each = |other: &NamedFigure| format!("{} {}", other.model, format::percent(other.figure.accuracy));
+        let all: Vec<String> = last.others.iter().map(each).collect();
+        return format!("Correct {under}: {} {}.", all.join(", "), n(&first.figure));
+    }
     match (&last.trained, &last.baseline) {
         (Some(trained), Some(baseline)) => format!(
             "The trained model classifies {} {under} correctly, the undefended one {} {}.",
@@ -96,25 +139,32 @@ fn outcome(figures: &[HeadlineFigure], measured: &str, trained_here: bool) -> St
     }
 }
 
-/// The lines that end `hardy run` and that `hardy report` prints: the sentence, a table of baseline
-/// against trained, the checks that failed. Plain text, ends with a line feed.
+/// The lines that end `hardy run` and that `hardy report` prints: the sentence, a table with a column for each
+/// model, the checks that failed. Plain text, ends with a line feed.
 pub fn headline(report: &Report) -> String {
     let plain = |text: String| text.replace('\u{a0}', " ");
     let cell = |figure: &Option<Figure>| match figure {
         Some(f) => plain(format!("{} ({})", format::percent(f.accuracy), format::interval(f.low, f.high))),
         None => "-".into(),
     };
-    let mut rows = vec![[String::new(), "undefended".into(), "trained".into()]];
+    let models = report.models();
+    let head = [String::new()].into_iter().chain(models.iter().map(|model| format::model(model).to_string()));
+    let mut rows: Vec<Vec<String>> = vec![head.collect()];
     for figure in &report.headline.figures {
         let condition = format::condition(&figure.attack, figure.epsilon);
-        rows.push([condition, cell(&figure.baseline), cell(&figure.trained)]);
+        rows.push([condition].into_iter().chain(models.iter().map(|model| cell(&figure.of(model)))).collect());
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (first, second, third) = (width(0), width(1), width(2));
+    let widths: Vec<usize> = (0..=models.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
 
     let mut text = plain(format!("{}: {}\n\n", report.job, report.headline.sentence));
-    for [condition, baseline, trained] in &rows {
-        text.push_str(&format!("  {condition:<first$}  {baseline:>second$}  {trained:>third$}\n"));
+    for row in &rows {
+        text.push_str(&format!("  {:<width$}", row[0], width = widths[0]));
+        for (cell, width) in row[1..].iter().zip(&widths[1..]) {
+            text.push_str(&format!("  {cell:>width$}"));
+        }
+        text.push('\n');
     }
     let failed: Vec<&Check> = report.checks.iter().filter(|c| !c.passed).collect();
     if !report.checks.is_empty() {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::headline::Headline;
-use super::results::{self, Confusion, Failures, Figure, Measured, StaticFigure, Transfer, WorstCase};
+use super::results::{self, Confusion, Failures, Figure, Measured, Paired, StaticFigure, Transfer, WorstCase};
 use super::verdict::Verdict;
 use super::{Check, Example, GuardEvent, LeftOut, NightRecord, Provenance, RoundRecord, RunRecord};
 use crate::config::{Settings, stored};
@@ -37,6 +37,9 @@ pub struct Report {
     /// Every model on the images that were made against another one.
     #[serde(default)]
     pub transfer: Vec<Transfer>,
+    /// Every two models, clean and under all attacks up to each budget.
+    #[serde(default)]
+    pub paired: Vec<Paired>,
     /// Every model on the static FGSM copy of the measured split made with the baseline.
     pub static_set: Vec<StaticFigure>,
     /// Who was taken for whom, clean and under the strongest attack of the headline.
@@ -169,6 +172,7 @@ impl Report {
             classes: classes.clone(),
             measured: record.measured.clone(),
             failures: failures.collect(),
+            paired: results::paired(&record.outcomes),
             transfer: record.transferred.iter().flat_map(|(m, by, o)| results::transfers(m, by, o)).collect(),
             worst_case,
             static_set: record
@@ -234,6 +238,17 @@ impl Report {
             )));
         }
         serde_json::from_value(value).context(Kind::Data, || "report.json is damaged".to_owned())
+    }
+
+    /// The models that were measured, in their order.
+    pub fn models(&self) -> Vec<&str> {
+        let mut models: Vec<&str> = Vec::new();
+        for result in &self.results {
+            if !models.contains(&result.model.as_str()) {
+                models.push(&result.model);
+            }
+        }
+        models
     }
 
     /// The result of `model` under `attack` at `epsilon`, if it was measured.

@@ -18,12 +18,12 @@ mod template;
 mod verdict;
 
 pub use card::model_card;
-pub use chart::curve;
+pub use chart::{LOOKS, curve};
 pub use format::epsilon;
-pub use headline::{Headline, HeadlineFigure, headline};
+pub use headline::{Headline, HeadlineFigure, NamedFigure, headline};
 pub use history::{Trend, TrendNight, history_page};
 pub use json::{Balance, ExampleEntry, Listed, Prediction, Report, Round, SplitCount, VERSION};
 pub use page::{STYLE, page};
 pub use record::*;
-pub use results::{ClassCount, Confusion, Failures, Figure, Measured, StaticFigure, Transfer, WorstCase};
+pub use results::{ClassCount, Confusion, Failures, Figure, Measured, Paired, StaticFigure, Transfer, WorstCase};
 pub use verdict::{Finding, Gap, Verdict};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::json::{ExampleEntry, Report};
 use super::results::{Confusion, Figure};
-use super::table::{self, FailureRow, Row, TransferRow};
+use super::table::{self, FailureRow, PairedRow, Row, TransferRow};
 use super::{Example, chart, format, picture, template};
 use crate::error::{Context, Error, Kind, Result};
 use crate::outcome::Count;
@@ -40,18 +40,25 @@ pub fn page(report: &Report, examples: &[Example]) -> Result<String> {
         .filter(|phase| report.rounds.iter().any(|r| r.phase == *phase))
         .map(|phase| Ok((phase.to_owned(), chart::training_curve(&report.rounds, &report.guard_events, phase)?)))
         .collect::<Result<_>>()?;
-    let pictures =
-        report.examples.iter().zip(examples).map(|(entry, example)| shown(entry, example)).collect::<Result<_>>()?;
+    let pictures = report
+        .examples
+        .iter()
+        .zip(examples)
+        .map(|(entry, example)| shown(report, entry, example))
+        .collect::<Result<_>>()?;
     let settings =
         toml::to_string(&report.settings).context(Kind::Internal, || "the settings are no TOML".to_owned())?;
     let parts = Parts {
         rows: table::rows(report),
         failures: table::failures(report),
         transfer: table::transfer(report),
+        paired: table::paired(report),
+        models: models(report),
+        cards: cards(report),
         classes: classes(report),
         curves,
         training,
-        matrices: report.confusion.iter().map(|c| matrix(c, &report.classes)).collect(),
+        matrices: report.confusion.iter().map(|c| matrix(c, report)).collect(),
         pictures,
         settings,
     };
@@ -73,6 +80,9 @@ struct Parts {
     failures: Vec<FailureRow>,
     /// Condition, rows.
     transfer: Option<(String, Vec<TransferRow>)>,
+    paired: Vec<PairedRow>,
+    models: Vec<ModelLook>,
+    cards: Vec<Card>,
     classes: Vec<ClassRow>,
     /// Attack, SVG.
     curves: Vec<(String, String)>,
@@ -88,13 +98,30 @@ struct Parts {
 struct ClassRow {
     class: String,
     n: u64,
-    /// Baseline clean, baseline attacked, trained clean, trained attacked.
+    /// Clean and attacked of each model in turn.
     figures: Vec<Option<Figure>>,
+}
+
+/// A model as the page shows it.
+#[derive(Serialize)]
+struct ModelLook {
+    name: String,
+    class: &'static str,
+    shape: &'static str,
+}
+
+/// A headline figure.
+#[derive(Serialize)]
+struct Card {
+    title: String,
+    /// The model that matters most first.
+    figures: Vec<(String, &'static str, Figure)>,
 }
 
 #[derive(Serialize)]
 struct Matrix {
     model: String,
+    class: &'static str,
     condition: String,
     /// Per true class: its name and, per predicted class, images and their share of the row.
     rows: Vec<(String, Vec<(u64, f64)>)>,
@@ -105,6 +132,7 @@ struct Matrix {
 #[derive(Serialize)]
 struct Picture {
     entry: ExampleEntry,
+    class: &'static str,
     condition: String,
     fooled: bool,
     amplification: u32,
@@ -113,13 +141,41 @@ struct Picture {
     adversarial: String,
 }
 
+fn models(report: &Report) -> Vec<ModelLook> {
+    let models = report.models();
+    let shown = |model: &&str| {
+        let look = chart::look(&models, model);
+        ModelLook { name: format::model(model).into(), class: look.class, shape: look.shape }
+    };
+    models.iter().map(shown).collect()
+}
+
+fn cards(report: &Report) -> Vec<Card> {
+    let mut models = report.models();
+    // What was trained comes before what it is compared with; other models as they were given.
+    models.sort_by_key(|model| *model == "baseline");
+    let all = report.models();
+    let card = |figure: &super::HeadlineFigure| Card {
+        title: if figure.epsilon > 0.0 {
+            format::condition(&figure.attack, figure.epsilon)
+        } else {
+            "Clean images".into()
+        },
+        figures: models
+            .iter()
+            .filter_map(|model| Some((format::model(model).into(), chart::look(&all, model).class, figure.of(model)?)))
+            .collect(),
+    };
+    report.headline.figures.iter().map(card).collect()
+}
+
 fn classes(report: &Report) -> Vec<ClassRow> {
     let figures = &report.headline.figures;
     let Some((clean, attacked)) = figures.first().zip(figures.last()) else { return Vec::new() };
-    let wanted = [("baseline", clean), ("baseline", attacked), ("trained", clean), ("trained", attacked)];
-    let found = wanted.map(|(model, figure)| report.find(model, &figure.attack, figure.epsilon));
+    let wanted = report.models().into_iter().flat_map(|model| [(model, clean), (model, attacked)]);
+    let found: Vec<_> = wanted.map(|(model, figure)| report.find(model, &figure.attack, figure.epsilon)).collect();
     let row = |(number, class): (usize, &String)| {
-        let counts = found.map(|f| f.map(|m| &m.per_class[number]));
+        let counts: Vec<_> = found.iter().map(|f| f.map(|m| &m.per_class[number])).collect();
         ClassRow {
             class: class.clone(),
             n: counts.iter().flatten().map(|c| c.n).max().unwrap_or(0),
@@ -129,7 +185,8 @@ fn classes(report: &Report) -> Vec<ClassRow> {
     report.classes.iter().enumerate().map(row).collect()
 }
 
-fn matrix(confusion: &Confusion, classes: &[String]) -> Matrix {
+fn matrix(confusion: &Confusion, report: &Report) -> Matrix {
+    let classes = &report.classes;
     let mut rows = Vec::new();
     let mut confusions = Vec::new();
     for (truth, (class, counts)) in classes.iter().zip(&confusion.matrix).enumerate() {
@@ -145,15 +202,17 @@ fn matrix(confusion: &Confusion, classes: &[String]) -> Matrix {
     confusions.truncate(CONFUSIONS);
     Matrix {
         model: confusion.model.clone(),
+        class: chart::look(&report.models(), &confusion.model).class,
         condition: format::condition(&confusion.attack, confusion.epsilon),
         rows,
         confusions,
     }
 }
 
-fn shown(entry: &ExampleEntry, example: &Example) -> Result<Picture> {
+fn shown(report: &Report, entry: &ExampleEntry, example: &Example) -> Result<Picture> {
     Ok(Picture {
         entry: entry.clone(),
+        class: chart::look(&report.models(), &entry.model).class,
         condition: format::condition(&entry.attack, entry.epsilon),
         fooled: entry.after.class != entry.label,
         amplification: picture::amplification(example.epsilon),

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Check;
 use crate::error::{Error, Result};
-use crate::outcome::{Count, Outcomes};
+use crate::gate::Comparison;
+use crate::outcome::{Count, ImageOutcome, Outcomes};
 
 /// A count, its share and the 95 % Wilson interval of the share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -139,6 +140,20 @@ pub struct Confusion {
     pub matrix: Vec<Vec<u64>>,
 }
 
+/// Two models on the same images, image by image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Paired {
+    /// The model that the other one is compared with: `before` of the comparison.
+    pub first: String,
+    /// The other one: `after`.
+    pub second: String,
+    /// Pixel scale: every attack of at most this counts; 0 for clean images.
+    pub epsilon: f64,
+    /// What differs, and whether by more than chance.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+}
+
 /// Two budgets that were written alike.
 pub(super) fn same(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-9
@@ -187,28 +202,56 @@ pub(super) fn measured(model: &str, outcomes: &Outcomes, classes: &[String]) -> 
 
 /// One entry per budget above 0, rising.
 pub(super) fn worst_cases(model: &str, outcomes: &Outcomes) -> Vec<WorstCase> {
-    let mut budgets: Vec<f64> =
-        outcomes.conditions.iter().map(|c| c.epsilon.value()).filter(|&epsilon| epsilon > 0.0).collect();
-    budgets.sort_by(f64::total_cmp);
-    budgets.dedup_by(|a, b| same(*a, *b));
     let worst = |epsilon: f64| {
-        let counts: Vec<usize> = (0..outcomes.conditions.len())
-            .filter(|&number| outcomes.conditions[number].epsilon.value() <= epsilon + 1e-9)
-            .collect();
-        let survives =
-            |image: &&crate::outcome::ImageOutcome| counts.iter().all(|&number| image.predicted[number] == image.label);
-        let correct = outcomes.images.iter().filter(survives).count() as u64;
+        let correct = standing(outcomes, epsilon).iter().filter(|stands| **stands).count() as u64;
         let mut attacks: Vec<String> = Vec::new();
-        for &number in &counts {
-            let attack = &outcomes.conditions[number].attack;
-            if attack != "clean" && !attacks.contains(attack) {
-                attacks.push(attack.clone());
+        for condition in outcomes.conditions.iter().filter(|c| c.epsilon.value() <= epsilon + 1e-9) {
+            if condition.attack != "clean" && !attacks.contains(&condition.attack) {
+                attacks.push(condition.attack.clone());
             }
         }
         let figure = Count { correct, n: outcomes.images.len() as u64 }.into();
         WorstCase { model: model.into(), epsilon, attacks, figure }
     };
-    budgets.into_iter().map(worst).collect()
+    budgets(outcomes).into_iter().map(worst).collect()
+}
+
+/// The budgets above 0, rising.
+fn budgets(outcomes: &Outcomes) -> Vec<f64> {
+    let mut budgets: Vec<f64> =
+        outcomes.conditions.iter().map(|c| c.epsilon.value()).filter(|&epsilon| epsilon > 0.0).collect();
+    budgets.sort_by(f64::total_cmp);
+    budgets.dedup_by(|a, b| same(*a, *b));
+    budgets
+}
+
+/// For each image whether no attack of at most `epsilon` broke it.
+fn standing(outcomes: &Outcomes, epsilon: f64) -> Vec<bool> {
+    let within = |number: &usize| outcomes.conditions[*number].epsilon.value() <= epsilon + 1e-9;
+    let counts: Vec<usize> = (0..outcomes.conditions.len()).filter(within).collect();
+    let stands = |image: &ImageOutcome| counts.iter().all(|&number| image.predicted[number] == image.label);
+    outcomes.images.iter().map(stands).collect()
+}
+
+/// Every two models on the same images, clean and under all attacks up to each budget; none where some measured
+/// other images.
+pub(super) fn paired(all: &[(String, Outcomes)]) -> Vec<Paired> {
+    let mut found = Vec::new();
+    for (i, (second, after)) in all.iter().enumerate() {
+        for (first, before) in &all[..i] {
+            let keys = |outcomes: &Outcomes| outcomes.images.iter().map(|image| image.key.clone()).collect::<Vec<_>>();
+            if keys(before) != keys(after) || before.conditions != after.conditions {
+                continue;
+            }
+            found.extend([0.0].into_iter().chain(budgets(after)).map(|epsilon| Paired {
+                first: first.clone(),
+                second: second.clone(),
+                epsilon,
+                comparison: Comparison::of(&standing(before, epsilon), &standing(after, epsilon)),
+            }));
+        }
+    }
+    found
 }
 
 /// One entry for each attack that was shown to the other model.
@@ -308,6 +351,22 @@ mod tests {
         }
         let check = worst_case_check(&worst, &results).unwrap();
         assert!(!check.passed && check.figure.contains("pgd20 alone 1"), "{check:?}");
+    }
+
+    #[test]
+    fn two_models_are_compared_image_by_image() {
+        // Under all attacks at 4/255 the second model wins the first image and loses the third.
+        let first = outcomes(vec![(0, vec![0, 1, 0, 1, 1]), (1, vec![1; 5]), (1, vec![1; 5])]);
+        let second = outcomes(vec![(0, vec![0; 5]), (1, vec![1; 5]), (1, vec![1, 1, 0, 0, 0])]);
+        let found = paired(&[("a".into(), first.clone()), ("b".into(), second.clone())]);
+        let brief: Vec<_> = found
+            .iter()
+            .map(|p| ((p.epsilon * 255.0).round(), p.comparison.gained, p.comparison.lost, p.comparison.p_value))
+            .collect();
+        assert_eq!(brief, [(0.0, 0, 0, Some(1.0)), (4.0, 1, 1, Some(1.0)), (8.0, 1, 1, Some(1.0))]);
+        let mut other = second;
+        other.images[0].key = "another".into();
+        assert!(paired(&[("a".into(), first), ("b".into(), other)]).is_empty());
     }
 
     #[test]

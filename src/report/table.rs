@@ -1,18 +1,28 @@
-//! The table of all results, as the page and the model card show it.
+//! The tables of a report, as the page and the model card show them: a column for each model.
 
 use serde::Serialize;
 
 use super::results::{self, Figure};
 use super::{Report, format};
 
-/// Both models under one attack, or under all at once.
+/// Every model under one attack, or under all at once.
 #[derive(Serialize)]
 pub(super) struct Row {
     pub(super) condition: String,
-    pub(super) baseline: Option<Figure>,
-    pub(super) trained: Option<Figure>,
+    /// Images measured.
+    pub(super) n: u64,
+    /// In the order of [`Report::models`].
+    pub(super) figures: Vec<Option<Figure>>,
     /// The first row of a group.
     pub(super) first: bool,
+}
+
+impl Row {
+    fn new(report: &Report, condition: String, first: bool, figure: impl Fn(&str) -> Option<Figure>) -> Self {
+        let figures: Vec<_> = report.models().into_iter().map(figure).collect();
+        let n = figures.iter().flatten().map(|f| f.n).max().unwrap_or(0);
+        Self { condition, n, figures, first }
+    }
 }
 
 /// Every attack that was measured, in the order of the results, without `clean`.
@@ -36,44 +46,34 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
     for attack in &groups {
         let budgets = rising(report.results.iter().filter(|r| r.attack == *attack).map(|r| r.epsilon));
         for (i, &epsilon) in budgets.iter().enumerate() {
-            let figure = |model| report.find(model, attack, epsilon).map(|r| r.figure);
-            rows.push(Row {
-                condition: format::condition(attack, epsilon),
-                baseline: figure("baseline"),
-                trained: figure("trained"),
-                first: i == 0,
-            });
+            let figure = |model: &str| report.find(model, attack, epsilon).map(|r| r.figure);
+            rows.push(Row::new(report, format::condition(attack, epsilon), i == 0, figure));
         }
     }
     for (i, &epsilon) in rising(report.worst_case.iter().map(|w| w.epsilon)).iter().enumerate() {
         let figure = |model: &str| {
             report.worst_case.iter().find(|w| w.model == model && results::same(w.epsilon, epsilon)).map(|w| w.figure)
         };
-        rows.push(Row {
-            condition: format!("all attacks, up to {}", format::epsilon(epsilon)),
-            baseline: figure("baseline"),
-            trained: figure("trained"),
-            first: i == 0,
-        });
+        rows.push(Row::new(report, all_attacks(epsilon), i == 0, figure));
     }
     if let Some(first) = report.static_set.first() {
         let figure = |model: &str| report.static_set.iter().find(|s| s.model == model).map(|s| s.figure);
-        rows.push(Row {
-            condition: format!("static copy, FGSM at {}", format::epsilon(first.epsilon)),
-            baseline: figure("baseline"),
-            trained: figure("trained"),
-            first: true,
-        });
+        let condition = format!("static copy, FGSM at {}", format::epsilon(first.epsilon));
+        rows.push(Row::new(report, condition, true, figure));
     }
     rows
+}
+
+fn all_attacks(epsilon: f64) -> String {
+    format!("all attacks, up to {}", format::epsilon(epsilon))
 }
 
 /// How many images each budget was the first to break.
 #[derive(Serialize)]
 pub(super) struct FailureRow {
     pub(super) budget: String,
-    pub(super) baseline: Option<u64>,
-    pub(super) trained: Option<u64>,
+    /// In the order of [`Report::models`].
+    pub(super) images: Vec<Option<u64>>,
 }
 
 /// Misclassified without an attack, broken by each budget, never broken.
@@ -93,7 +93,7 @@ pub(super) fn failures(report: &Report) -> Vec<FailureRow> {
             Some(0.0) => "wrong without an attack".into(),
             Some(epsilon) => format!("broken at {}", format::epsilon(epsilon)),
         };
-        FailureRow { budget, baseline: images("baseline"), trained: images("trained") }
+        FailureRow { budget, images: report.models().into_iter().map(images).collect() }
     };
     budgets.into_iter().map(row).collect()
 }
@@ -102,8 +102,8 @@ pub(super) fn failures(report: &Report) -> Vec<FailureRow> {
 #[derive(Serialize)]
 pub(super) struct TransferRow {
     pub(super) attacked: String,
-    pub(super) baseline: Option<Figure>,
-    pub(super) trained: Option<Figure>,
+    /// In the order of [`Report::models`].
+    pub(super) seen_by: Vec<Option<Figure>>,
 }
 
 /// The transfer matrix under the strongest attack of the headline: its name, and its rows.
@@ -121,11 +121,37 @@ pub(super) fn transfer(report: &Report) -> Option<(String, Vec<TransferRow>)> {
             };
             report.transfer.iter().find(same).map(|t| t.figure)
         };
-        TransferRow { attacked: attacked.into(), baseline: figure("baseline"), trained: figure("trained") }
+        TransferRow { attacked: attacked.into(), seen_by: report.models().into_iter().map(figure).collect() }
     };
-    let rows = ["baseline", "trained"].map(row);
-    let crossed = rows[0].trained.is_some() || rows[1].baseline.is_some();
-    crossed.then(|| (format::condition(&strongest.attack, strongest.epsilon), rows.into()))
+    let rows: Vec<TransferRow> = report.models().into_iter().map(row).collect();
+    let crossed = rows.iter().any(|row| row.seen_by.iter().flatten().count() > 1);
+    crossed.then(|| (format::condition(&strongest.attack, strongest.epsilon), rows))
+}
+
+/// Two models under one condition.
+#[derive(Serialize)]
+pub(super) struct PairedRow {
+    pub(super) first: String,
+    pub(super) second: String,
+    pub(super) condition: String,
+    pub(super) points: Option<f64>,
+    pub(super) gained: u64,
+    pub(super) lost: u64,
+    pub(super) p_value: Option<f64>,
+}
+
+/// Every two models, clean and under all attacks up to each budget.
+pub(super) fn paired(report: &Report) -> Vec<PairedRow> {
+    let row = |pair: &results::Paired| PairedRow {
+        first: pair.first.clone(),
+        second: pair.second.clone(),
+        condition: if pair.epsilon > 0.0 { all_attacks(pair.epsilon) } else { "clean".into() },
+        points: pair.comparison.points,
+        gained: pair.comparison.gained,
+        lost: pair.comparison.lost,
+        p_value: pair.comparison.p_value,
+    };
+    report.paired.iter().map(row).collect()
 }
 
 fn rising(budgets: impl Iterator<Item = f64>) -> Vec<f64> {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::config::StoreSettings;
@@ -43,6 +44,13 @@ pub struct Blob {
     pub sha256: String,
     /// Its length in bytes.
     pub size: u64,
+}
+
+impl Blob {
+    /// Of `bytes` that are to lie at `key`.
+    pub fn of(key: Key, bytes: &[u8]) -> Self {
+        Self { key, sha256: hex::encode(Sha256::digest(bytes)), size: bytes.len() as u64 }
+    }
 }
 
 /// One line of a listing.

@@ -46,6 +46,9 @@ pub(super) struct Recipe {
 impl Recipe {
     /// Fetches a checkpoint or a TorchScript file and the model's description.
     pub(super) async fn fetch(attempt: &Attempt<'_>, checkpoint: &Blob) -> Result<Self> {
+        if let Some(compared) = attempt.spec.compared.iter().find(|model| model.weights == *checkpoint) {
+            return Self::of(attempt, compared.model.clone(), checkpoint).await;
+        }
         let model = attempt.model.as_ref().ok_or_else(|| Error::data("the task names no model"))?;
         let path = attempt.cache.fetch(attempt.store, model).await?;
         let text = std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", model.key))?;

@@ -1,6 +1,5 @@
 //! Tasks that attack: measuring a model on a shard, and making adversarial copies of one.
 
-use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -142,7 +141,7 @@ impl Maker<'_> {
         // An attack that leaves the ball by design is only rounded; the others are held to it.
         let reach = Epsilon::new((self.attack.reach() * self.epsilon.value()).min(1.0)).unwrap_or(self.epsilon);
         let after = attack::quantise(&adversarial, &clean, reach.levels());
-        let predicted = |x: &Tensor| attack::integers(&tch::no_grad(|| model(x)).argmax(1, false));
+        let predicted = |x: &Tensor| attack::integers(&attack::predict(&model, x));
         let (before, reached) = (predicted(&clean), predicted(&attack::channels_last(&after)));
         let pictures = images::pictures(&after);
         let all = samples.into_iter().zip(pictures).zip(before.into_iter().zip(reached));
@@ -221,13 +220,6 @@ impl Iterator for Batches<'_> {
 
 /// An example as the report keeps it.
 fn example(found: evaluate::Example) -> Result<crate::report::Example> {
-    let png = |picture: &RgbImage| -> Result<Vec<u8>> {
-        let mut bytes = Cursor::new(Vec::new());
-        picture
-            .write_to(&mut bytes, image::ImageFormat::Png)
-            .context(Kind::Internal, || "a picture cannot be written as PNG".into())?;
-        Ok(bytes.into_inner())
-    };
     Ok(crate::report::Example {
         key: found.key,
         model: String::new(),
@@ -236,7 +228,7 @@ fn example(found: evaluate::Example) -> Result<crate::report::Example> {
         label: found.label,
         before: found.before,
         after: found.after,
-        original: png(&found.original)?,
-        adversarial: png(&found.adversarial)?,
+        original: images::png(&found.original)?,
+        adversarial: images::png(&found.adversarial)?,
     })
 }

@@ -125,6 +125,12 @@ def trained(scene, folder):
     scene.hardy("run", "--data", scene.given("photos") / "photos", "--out", folder / "flowers-run")
 
 
+def another(scene, folder):
+    scene.hardy(
+        "run", "--data", scene.given("photos") / "photos", "--out", folder / "other-run", "--set", "job.seed=7"
+    )
+
+
 def values(_, folder):
     """The example of the operating guide."""
     [example] = [fence.text for fence in fences("docs/operating.md") if fence.language == "yaml"]
@@ -144,6 +150,7 @@ GIVEN = {
     "resnet18.pt": torchscript,
     "resnet18.pth": torch_weights,
     "flowers-run": trained,
+    "other-run": another,
     "values.yaml": values,
     "configs": checkout("configs"),
     "helm": checkout("helm"),

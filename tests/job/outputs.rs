@@ -1,6 +1,7 @@
 //! What a run leaves behind can be used by others.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -91,4 +92,56 @@ fn a_run_says_what_it_did() {
     }
     let report = hardy(&["report", out.to_str().unwrap()]);
     assert!(text(&report.stdout).contains("undefended"), "{}", text(&report.stderr));
+}
+
+#[test]
+fn models_are_compared_on_the_same_photos() {
+    let scene = Scene::new();
+    let (first, second, out) = (scene.path("robust"), scene.path("second"), scene.path("out"));
+    scene.run(&first, 2, &["train.rounds=1"]);
+    scene.run(&second, 2, &["train.rounds=1", "baseline.rounds=1", "job.seed=7"]);
+    let photos = scene.photos.to_str().unwrap();
+    let compare = |model: &str, others: &[&str], out: &Path| {
+        let mut arguments = vec!["evaluate", "--model", model, "--data", photos, "--out", out.to_str().unwrap()];
+        for other in others {
+            arguments.extend(["--beside", other]);
+        }
+        arguments.extend(["--set", "evaluate.attacks=[\"fgsm\", \"pgd5\"]", "--set", "evaluate.epsilons=[\"8/255\"]"]);
+        hardy(&arguments)
+    };
+    let (model, other) = (first.join("model"), format!("plain={}", second.join("model").display()));
+    let model = model.to_str().unwrap();
+    let made = compare(model, &[&other], &out);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert!(text(&made.stdout).lines().any(|line| line.trim_start().starts_with("robust") && line.ends_with("plain")));
+
+    let report = report(&out);
+    let (robust, plain) = (figures(&report["results"], "robust"), figures(&report["results"], "plain"));
+    assert_eq!((robust.len(), plain.len()), (3, 3));
+    let clean = &report["paired"][0];
+    assert_eq!(
+        (&clean["first"], &clean["second"], &clean["epsilon"]),
+        (&"robust".into(), &"plain".into(), &0.0.into())
+    );
+    let count = |key: &str| clean[key].as_i64().unwrap();
+    assert_eq!(count("gained") - count("lost"), plain[0].2 as i64 - robust[0].2 as i64);
+    let seen: Vec<_> = report["transfer"].as_array().unwrap().iter().map(|t| (&t["attacked"], &t["seen_by"])).collect();
+    assert!(seen.contains(&(&"robust".into(), &"plain".into())) && seen.contains(&(&"plain".into(), &"robust".into())));
+    // Alone it has the same figures: what stands beside a model changes nothing.
+    let alone = compare(model, &[], &scene.path("alone"));
+    assert!(alone.status.success(), "{}", text(&alone.stderr));
+    assert_eq!(figures(&crate::scene::report(&scene.path("alone"))["results"], "trained"), robust);
+
+    let traced = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/script/traced.pt");
+    for (others, code, said) in [
+        (&[model][..], 2, "two models are called robust"),
+        (&[traced], 4, "other classes"),
+        (&["a b=x"], 2, "model name"),
+        (&["plain=nowhere"], 9, "nowhere"),
+        (&["a=x", "b=x", "c=x", "d=x", "e=x"], 2, "at most 5"),
+    ] {
+        let refused = compare(model, others, &scene.path("refused"));
+        let message = text(&refused.stderr);
+        assert!(refused.status.code() == Some(code) && message.contains(said), "{:?} {message}", refused.status);
+    }
 }

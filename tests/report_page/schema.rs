@@ -51,7 +51,8 @@ fn the_schema_refuses_what_is_not_a_report() {
     let report = written(&demo::record());
     let broken = [
         ("/version", json!(2)),
-        ("/results/0/model", json!("student")),
+        ("/results/0/model", json!("my student")),
+        ("/paired/0/p_value", json!(2)),
         ("/results/0/epsilon", json!(4)),
         ("/results/0/correct", json!(1.5)),
         ("/results/0/accuracy", Value::Null),

@@ -80,6 +80,7 @@ impl Night {
             weights,
             model: model_spec.map(Described::Network),
             surrogate: None,
+            compared: Vec::new(),
             night: Some(Night { model, night: night.clone(), against, asked }),
             created: now(),
         })
