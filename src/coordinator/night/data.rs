@@ -17,7 +17,7 @@ use crate::dataset::grow::{self, Fate, Known, Packed, Photos, Terms};
 use crate::dataset::{Duplicate, Finding, Inspected, Plan, Quarantined, ShardPlan, Split, plan};
 use crate::error::{Error, Kind, Result};
 use crate::registry::Registry;
-use crate::store::{Key, Store};
+use crate::store::{Blob, Key, Store};
 use crate::task::VersionId;
 
 /// What is remembered of a night's photos.
@@ -220,13 +220,19 @@ async fn store_shards(job: &mut Job, registry: &Registry, night: &VersionId, fou
     for (plan, success) in found.shards.iter().zip(&made) {
         let lost = || Error::job(format!("shard {} of the night could not be packed", plan.index));
         let from = output(success.as_ref().ok_or_else(lost)?, "shard")?;
-        let name = format!("{}-{:05}.tar", plan.split.name(), plan.index);
-        let key = registry.root().join("data/shards").join(night).join(name);
+        let key = place(registry, night, plan, &from);
         let blob = job.store.put(&key, job.store.get(&from.key).await?).await?;
         from.check(blob.size, &blob.sha256)?;
         stored.push(Stored { split: plan.split, samples: plan.samples.clone(), blob });
     }
     Ok(stored)
+}
+
+/// Where a shard of a night stays. Its content is a part of the name, so that none is ever written over by another one.
+fn place(registry: &Registry, night: &VersionId, plan: &ShardPlan, shard: &Blob) -> Key {
+    let content: String = shard.sha256.chars().take(12).collect();
+    let name = format!("{}-{:05}-{content}.tar", plan.split.name(), plan.index);
+    registry.root().join("data/shards").join(night).join(name)
 }
 
 /// Removes shards that no page refers to any more. Only the night that runs may do this.
@@ -241,4 +247,28 @@ pub async fn tidy(store: &dyn Store, registry: &Registry) -> Result<()> {
         store.delete(&entry.key).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::LocalStore;
+
+    #[test]
+    fn shards_of_one_name_and_another_content_lie_beside_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
+        let registry = Registry::new(store, &"flowers".parse().unwrap());
+        let plan = ShardPlan { split: Split::Test, index: 3, samples: Vec::new() };
+        let at = |content: &str| {
+            let shard = Blob::of(Key::new("jobs/x/shard.tar").unwrap(), content.as_bytes());
+            place(&registry, &VersionId("n1".into()), &plan, &shard)
+        };
+        assert_eq!(at("one"), at("one"));
+        assert_ne!(at("one"), at("other"));
+        assert!(at("one").as_str().starts_with("models/flowers/data/shards/n1/test-00003-"), "{}", at("one"));
+    }
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::changes::{Changes, Repack};
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use super::*;
-use crate::config::{Layers, Settings};
+use crate::config::{Architecture, Layers, Resize, Settings};
 use crate::dataset::grow::{Fate, Known, Packed, Photos};
 use crate::dataset::{Finding, Inspected, Photo, Sample, Split};
 use crate::store::{Blob, Key, LocalStore};
@@ -29,6 +29,36 @@ impl World {
 
     async fn ledger(&self, job: &str) -> Ledger {
         Ledger::before(&*self.store, &self.registry, &name(job)).await.unwrap()
+    }
+
+    /// A version that somebody made.
+    async fn version(&self, id: &str) -> Version {
+        let draft = Version {
+            version: Version::format(),
+            model: self.registry.model().clone(),
+            id: VersionId(id.into()),
+            created: now(),
+            job: format!("job-of-{id}"),
+            hardy: "0".into(),
+            spec: ModelSpec {
+                architecture: Architecture::HardySmall,
+                classes: vec!["daisy".into(), "rose".into()],
+                input_size: 32,
+                resize: Resize::Squash,
+                mean: [0.5; 3],
+                std: [0.5; 3],
+            },
+            checkpoint_sha256: id.into(),
+            parent: None,
+            dataset_sha256: String::new(),
+            test_sha256: String::new(),
+            results: Vec::new(),
+            worst_case: Vec::new(),
+            checks: Vec::new(),
+            gate: None,
+            files: Default::default(),
+        };
+        self.registry.publish(draft, Vec::new()).await.unwrap()
     }
 
     async fn lease(&self, job: &str, minutes: u64) -> Result<Lease> {
@@ -175,6 +205,42 @@ async fn a_night_that_goes_on_does_not_see_its_own_page() {
     let mut late = world.ledger("n2").await;
     let error = late.append(&*world.store, &world.registry, page("other", Vec::new())).await.unwrap_err();
     assert!(error.to_string().contains("overlap"), "{error}");
+}
+
+#[tokio::test]
+async fn a_night_that_begins_anew_with_other_photos_changes_no_page() {
+    let world = World::new();
+    two_nights(&world).await;
+    let other = page("n1", vec![stored("test-9", Split::Test, &["daisy/x"])]);
+    let error = world.ledger("n1").await.append(&*world.store, &world.registry, other).await.unwrap_err();
+    let said = error.to_string();
+    assert!(
+        error.kind() == Kind::Job && said.contains("night n1 of flowers was run before, with other photos"),
+        "{said}"
+    );
+    let frozen = world.ledger("n3").await.frozen.unwrap();
+    assert_eq!(frozen.shards[0].blob.sha256, "test-0");
+}
+
+#[tokio::test]
+async fn a_night_whose_version_is_there_is_not_begun_anew() {
+    let world = World::new();
+    let mut settings = settings();
+    settings.job.name = "flowers".into();
+    let begin = async |night: &str| {
+        let place = Place { source: "photos".into(), digest: None };
+        Night::submission(&world.store, &settings, &VersionId(night.into()), place, || Ok(None)).await
+    };
+    assert_eq!(begin("n1").await.unwrap().id, name("flowers-n1"));
+    world.version("n1").await;
+    let error = begin("n1").await.unwrap_err();
+    let said = error.to_string();
+    assert!(error.kind() == Kind::Usage && said.contains("there is a version n1 of flowers already"), "{said}");
+    assert!(said.contains("job-of-n1") && said.contains("--night"), "{said}");
+    assert!(begin("n2").await.is_ok());
+    let key = Key::new("models/flowers/versions/n1/version.json").unwrap();
+    world.store.put_bytes(&key, "no description").await.unwrap();
+    assert_eq!(begin("n1").await.unwrap_err().kind(), Kind::Data, "what cannot be read is not taken for free");
 }
 
 #[tokio::test]
