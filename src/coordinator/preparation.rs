@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::spec::{JobSpec, Program};
+use super::source::entries;
+use super::spec::Program;
 use super::stage::Job;
 use super::training::{Shards, output};
 use crate::config::Balance;
@@ -78,9 +78,9 @@ impl Prepared {
 
 /// Runs the stages.
 pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<Prepared> {
-    let spec = &job.spec;
-    let training = spec.program == Program::Train;
-    let photos = remembered(job, "plan/photos.json", || list(source, spec, training)).await?;
+    let here: &Job = job;
+    let training = here.spec.program == Program::Train;
+    let photos = remembered(here, "plan/photos.json", || list(here, source, training)).await?;
     let inspected = inspect(job, &photos).await?;
     let s = &job.spec.settings;
     let mut plan = match job.spec.program {
@@ -148,8 +148,8 @@ where
 }
 
 /// The photos of a source; `training` asks for classes that can be trained on.
-pub(super) async fn list(source: &dyn crate::store::Store, spec: &JobSpec, training: bool) -> Result<Vec<Photo>> {
-    let entries: Vec<Entry> = source.list(None).await?.try_collect().await?;
+pub(super) async fn list(job: &Job, source: &dyn crate::store::Store, training: bool) -> Result<Vec<Photo>> {
+    let (spec, entries) = (&job.spec, entries(job, source).await?);
     let files = entries.iter().map(|e| (e.key.as_str().to_string(), e.size));
     let classless = !spec.settings.attack.label.is_empty();
     let mut photos = match spec.program {

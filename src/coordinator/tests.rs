@@ -5,18 +5,64 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Coordinator, JobSpec, Observer, Program};
 use crate::config::{Layers, Settings};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::jobs::{Jobs, State, Status};
 use crate::queue::{Delivery, MemoryQueue, Queue, Topic};
-use crate::store::{LocalStore, Store};
+use crate::store::{Blob, Entry, Key, LocalStore, Reader, Store};
 use crate::task::{Event, JobId, Report, Success, Task, TaskId, VERSION, WorkerId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A store of which the objects that have `below` in their keys are out of reach.
+#[derive(Debug)]
+pub(super) struct Away {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) below: &'static str,
+}
+
+impl Away {
+    fn check(&self, key: &Key) -> Result<()> {
+        match key.as_str().contains(self.below) {
+            true => Err(Error::storage(format!("{key} is out of reach"))),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Away {
+    async fn put(&self, key: &Key, body: Reader) -> Result<Blob> {
+        self.check(key)?;
+        self.store.put(key, body).await
+    }
+
+    async fn create(&self, key: &Key, body: Bytes) -> Result<bool> {
+        self.check(key)?;
+        self.store.create(key, body).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Reader> {
+        self.check(key)?;
+        self.store.get(key).await
+    }
+
+    async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<Entry>>> {
+        self.store.list(prefix).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.check(key)?;
+        self.store.delete(key).await
+    }
+}
 
 struct World {
     _folder: tempfile::TempDir,

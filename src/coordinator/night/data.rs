@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::changes::{Changes, Repack};
 use super::embedding::Compared;
 use super::ledger::{Frozen, Ledger, Page, Stored};
-use crate::config::Balance;
+use crate::config::{Balance, StoreSettings};
 use crate::coordinator::preparation::{inspect, list, pack, remembered};
+use crate::coordinator::source;
 use crate::coordinator::stage::Job;
 use crate::coordinator::training::{Shards, output};
 use crate::dataset::drift::{self, Drift};
@@ -87,7 +88,7 @@ impl Data {
 }
 
 /// Finds what is new, decodes and packs it, and writes it down. A night that goes on reads what it found.
-pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, night: &VersionId) -> Result<Data> {
+pub async fn prepare(job: &mut Job, access: &StoreSettings, registry: &Registry, night: &VersionId) -> Result<Data> {
     let key = job.key("plan/night.json");
     match job.store.get_json(&key, LIMIT).await {
         Err(e) if e.kind() == Kind::NotFound => {}
@@ -96,8 +97,9 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
     let store = job.store.clone();
     let mut ledger = Ledger::before(&*store, registry, &job.spec.id).await?;
     let first = ledger.is_empty();
-    let spec = &job.spec;
-    let photos = remembered(job, "plan/photos.json", || list(source, spec, first)).await?;
+    let source = source::open(job, access).await?;
+    let here: &Job = job;
+    let photos = remembered(here, "plan/photos.json", || list(here, &*source, first)).await?;
     let mut changes = Changes::new(&ledger, photos);
     let inspected = inspect(job, &changes.unseen()).await?;
     let inspected = changes.settle(&ledger.photos, inspected);

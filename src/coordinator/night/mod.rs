@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::spec::now;
 use super::stage::Job;
 use super::training::{Phase, Trained};
-use crate::config::WebhookSettings;
+use crate::config::{StoreSettings, WebhookSettings};
 use crate::error::{Error, Kind, Result};
 use crate::evaluate;
 use crate::gate::{self, Decision, Subject};
@@ -29,7 +29,7 @@ use crate::model::ModelSpec;
 use crate::outcome::Outcomes;
 use crate::registry::{Happening, Note, Registry, Version, WEIGHTS};
 use crate::report::{Figure, NightRecord};
-use crate::store::{Blob, Store};
+use crate::store::Blob;
 use crate::task::{ModelName, VersionId};
 use crate::webhook;
 
@@ -122,7 +122,7 @@ impl Outcome {
 }
 
 /// Runs the night to its end and writes down how it ended, also when it fails.
-pub(super) async fn run(job: &mut Job, source: &dyn Store, hook: &WebhookSettings) -> Result<()> {
+pub(super) async fn run(job: &mut Job, access: &StoreSettings, hook: &WebhookSettings) -> Result<()> {
     let night = job.spec.night.clone().ok_or_else(|| Error::data("the job names no night"))?;
     let store = job.store.clone();
     let registry = Registry::new(store.clone(), &night.model);
@@ -136,7 +136,7 @@ pub(super) async fn run(job: &mut Job, source: &dyn Store, hook: &WebhookSetting
     };
     let mut tries = 0;
     let outcome = loop {
-        let outcome = match tokio::time::timeout(lease.left(), retrain(job, source, &registry, &night)).await {
+        let outcome = match tokio::time::timeout(lease.left(), retrain(job, access, &registry, &night)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::job(format!("the deadline of {minutes} minutes has passed (nightly.deadline)"))),
         };
@@ -180,8 +180,8 @@ async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, erro
     webhook::tell(hook, &text).await;
 }
 
-async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: &Night) -> Result<Outcome> {
-    let mut data = data::prepare(job, source, registry, &night.night).await?;
+async fn retrain(job: &mut Job, access: &StoreSettings, registry: &Registry, night: &Night) -> Result<Outcome> {
+    let mut data = data::prepare(job, access, registry, &night.night).await?;
     if let Some(same) = trained_already(job, registry, night, &data).await? {
         return skip(job, registry, night, &data, &same).await;
     }

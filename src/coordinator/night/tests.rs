@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{Architecture, Layers, Resize, Settings};
 use crate::dataset::grow::{Fate, Known, Packed, Photos};
 use crate::dataset::{Finding, Inspected, Photo, Sample, Split};
-use crate::store::{Blob, Key, LocalStore};
+use crate::store::{Blob, Key, LocalStore, Store};
 use crate::task::JobId;
 
 struct World {
