@@ -112,7 +112,7 @@ pub(super) async fn inspect(job: &mut Job, photos: &[Photo]) -> Result<Vec<Inspe
             Some(part) => inspected.extend(read::<Vec<Inspected>>(job, &output(part, "photos")?).await?),
             None => inspected.extend(chunk.iter().map(|photo| Inspected {
                 photo: photo.clone(),
-                finding: Finding::Unusable("the task that was to look at it failed (job.poison)".into()),
+                finding: Finding::Unseen("the task that was to look at it failed (job.poison)".into()),
             })),
         }
     }

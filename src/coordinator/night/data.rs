@@ -166,7 +166,9 @@ struct Found {
 /// The first night: everything is new.
 fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
     let s = &job.spec.settings;
-    let seen: BTreeMap<String, Inspected> = inspected.iter().map(|i| (i.photo.path.clone(), i.clone())).collect();
+    // What nobody has looked at has no fate: to the next night it is new.
+    let seen = inspected.iter().filter(|i| !grow::is_unseen(i));
+    let seen: BTreeMap<String, Inspected> = seen.map(|i| (i.photo.path.clone(), i.clone())).collect();
     let Plan { classes, shards, quarantined, duplicates } =
         plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?;
     let sides: BTreeSet<Split> = shards.iter().map(|s| s.split).collect();

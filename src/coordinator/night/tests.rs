@@ -90,6 +90,11 @@ fn found(photo: &Photo, sha256: &str) -> Inspected {
     Inspected { photo: photo.clone(), finding }
 }
 
+/// What is said of a photo whose inspection was lost.
+fn unseen(photo: &Photo) -> Inspected {
+    Inspected { photo: photo.clone(), finding: Finding::Unseen("its task failed".into()) }
+}
+
 fn stored(name: &str, split: Split, paths: &[&str]) -> Stored {
     let sample =
         |p: &&str| Sample { key: p.replace('/', "-"), label: 0, path: p.to_string(), sha256: format!("sha of {p}") };
@@ -192,6 +197,52 @@ fn a_duplicate_that_was_only_written_again_was_not_replaced() {
     let still: Photos = [("rose/copy".to_string(), duplicate("tuesday"))].into();
     assert_eq!(changes.reported(&ledger.photos, &still), [""; 0]);
     assert_eq!(changes.reported(&ledger.photos, &Photos::new()), ["rose/copy"]);
+}
+
+#[tokio::test]
+async fn a_duplicate_is_decided_about_again_once_its_original_may_be_gone() {
+    let world = World::new();
+    two_nights(&world).await;
+    let mut ledger = world.ledger("n3").await;
+    let copy = written("rose/copy", "monday");
+    ledger.photos.insert(copy.path.clone(), Known { size: 5, stamp: None, fate: Fate::Duplicate });
+    let listed = |gone: &str| -> Vec<Photo> {
+        let paths = ["daisy/1", "daisy/2", "rose/1", "rose/2", "rose/3", "daisy/t", "rose/t"];
+        paths.into_iter().filter(|path| *path != gone).map(photo).chain([copy.clone()]).collect()
+    };
+    let changes = Changes::new(&ledger, listed("nothing"));
+    assert_eq!((changes.unseen(), changes.unchanged.len()), (vec![], 1), "nothing went, and its time is noted");
+    let changes = Changes::new(&ledger, listed("rose/t"));
+    assert_eq!(changes.unseen(), [], "the test set keeps its photos");
+
+    let mut changes = Changes::new(&ledger, listed("rose/1"));
+    assert_eq!(changes.unseen(), [copy.clone()]);
+    assert_eq!(changes.settle(&ledger.photos, vec![found(&copy, "sha of rose/1")]).len(), 1);
+    assert_eq!(changes.gone(), ["rose/1", "rose/copy"].into());
+    assert_eq!(changes.reported(&ledger.photos, &Photos::new()), [""; 0], "it was not replaced");
+
+    // Nobody has looked at it: the next night does, although nothing goes then.
+    let mut changes = Changes::new(&ledger, listed("rose/1"));
+    assert_eq!(changes.settle(&ledger.photos, vec![unseen(&copy)]), []);
+    ledger.photos.extend(changes.unchanged);
+    ledger.photos.remove("rose/1");
+    assert_eq!(Changes::new(&ledger, listed("rose/1")).unseen(), [copy.clone()]);
+}
+
+#[tokio::test]
+async fn a_known_photo_that_nobody_has_looked_at_stays_what_it_was() {
+    let world = World::new();
+    two_nights(&world).await;
+    let ledger = world.ledger("n3").await;
+    let larger = Photo { size: 6, ..photo("daisy/1") };
+    let there = ["daisy/2", "rose/1", "rose/2", "rose/3", "daisy/t", "rose/t"];
+    let listed: Vec<Photo> = there.into_iter().map(photo).chain([larger.clone(), photo("daisy/new")]).collect();
+    let mut changes = Changes::new(&ledger, listed);
+    assert_eq!(changes.unseen(), [photo("daisy/new"), larger.clone()]);
+    let new = unseen(&photo("daisy/new"));
+    assert_eq!(changes.settle(&ledger.photos, vec![new.clone(), unseen(&larger)]), [new]);
+    assert_eq!((changes.gone().len(), changes.unchanged.len()), (0, 0));
+    assert_eq!(ledger.photos["daisy/1"].size, 5, "the next night it is a suspect again");
 }
 
 #[tokio::test]
