@@ -36,7 +36,8 @@ pub fn judge(candidate: &Subject, current: Option<&Subject>, best: Option<&Best>
     };
     found.extend(fallen("clean accuracy", &clean, rules.clean_drop, "gate.clean_drop", best.map(|b| &b.clean)));
     if let Some(robust) = &robust {
-        found.extend(fallen("robust accuracy", robust, rules.robust_drop, "gate.robust_drop", best.map(|b| &b.robust)));
+        let best = best.and_then(|b| b.robust.as_ref());
+        found.extend(fallen("robust accuracy", robust, rules.robust_drop, "gate.robust_drop", best));
     }
     found.push(collapsed(candidate, current, rules));
     if rules.checks {

@@ -78,7 +78,7 @@ fn many_small_falls_do_not_add_up() {
     let (before, after) = (of_200(158, 98), of_200(157, 97));
     let names = classes();
     let subject = |version, outcomes| Subject { version, classes: &names, test_sha256: "t", outcomes, checks: &[] };
-    let best = Best { clean: (0.80, "first".into()), robust: (0.49, "second".into()) };
+    let best = Best { clean: (0.80, "first".into()), robust: Some((0.49, "second".into())) };
     let decision = judge(&subject("new", &after), Some(&subject("old", &before)), Some(&best), &rules());
     assert_eq!(failed(&decision), ["clean accuracy keeps up with the best promoted"]);
     assert!(decision.reason.contains("80.0 % of first"), "{}", decision.reason);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{Architecture, Epsilon, GateSettings, Layers, Resize};
+use crate::gate::Best;
 use crate::model::ModelSpec;
 use crate::outcome::{ImageOutcome, Outcomes};
 use crate::report::{Measured, WorstCase};
@@ -40,6 +41,10 @@ impl World {
     }
 
     async fn version_of(&self, name: &str, right: usize, classes: &[&str], test: &str) -> Version {
+        self.version_under(name, right, classes, test, "pgd20").await
+    }
+
+    async fn version_under(&self, name: &str, right: usize, classes: &[&str], test: &str, attack: &str) -> Version {
         let condition =
             |attack: &str, epsilon| Condition { attack: attack.into(), epsilon: Epsilon::new(epsilon).unwrap() };
         let image = |i: usize| {
@@ -47,7 +52,7 @@ impl World {
             ImageOutcome { key: format!("k{i}"), label: i % 2, predicted: vec![says(i < right), says(i < right / 2)] }
         };
         let outcomes = Outcomes {
-            conditions: vec![condition("clean", 0.0), condition("pgd20", 4.0 / 255.0)],
+            conditions: vec![condition("clean", 0.0), condition(attack, 4.0 / 255.0)],
             images: (0..100).map(image).collect(),
         };
         let robust = outcomes.count(1).into();
@@ -80,7 +85,7 @@ impl World {
             worst_case: vec![WorstCase {
                 model: "trained".into(),
                 epsilon: 4.0 / 255.0,
-                attacks: vec!["pgd20".into()],
+                attacks: vec![attack.into()],
                 figure: robust,
             }],
             checks: Vec::new(),
@@ -95,6 +100,10 @@ impl World {
 
     async fn promote(&self, name: &str) -> Result<Entry> {
         self.registry.promote(&id(name), &self.rules, None).await
+    }
+
+    async fn best(&self, attack: &str) -> Best {
+        self.registry.best("the-test-set", 4.0 / 255.0, &[attack.to_string()]).await.unwrap().unwrap()
     }
 
     async fn current(&self) -> Option<String> {
@@ -155,8 +164,23 @@ async fn one_that_failed_its_gate_needs_force_and_the_reason_is_kept() {
     assert!(entry.note.forced && entry.note.reason.contains("we know better"), "{entry:?}");
     assert_eq!(world.current().await.as_deref(), Some("poisoned"));
     // From here on nobody expects the figures of before.
-    let best = world.registry.best("the-test-set", 4.0 / 255.0).await.unwrap().unwrap();
-    assert_eq!(best.clean, (0.4, "poisoned".to_string()));
+    assert_eq!(world.best("pgd20").await.clean, (0.4, "poisoned".to_string()));
+}
+
+#[tokio::test]
+async fn robust_accuracy_under_weaker_attacks_is_no_mark_to_keep_up_with() {
+    let world = World::new();
+    let both = ["daisy", "rose"];
+    world.version("easy", 80).await;
+    world.promote("easy").await.unwrap();
+    assert_eq!(world.best("pgd20").await.robust, Some((0.4, "easy".to_string())));
+    assert_eq!(world.best("apgd").await, Best { clean: (0.8, "easy".into()), robust: None });
+    world.version_under("hard", 60, &both, "the-test-set", "apgd").await;
+    world.registry.promote(&id("hard"), &world.rules, forced("the attacks are stronger now")).await.unwrap();
+    world.version_under("harder", 70, &both, "the-test-set", "apgd").await;
+    world.promote("harder").await.unwrap();
+    assert_eq!(world.best("apgd").await.robust, Some((0.35, "harder".to_string())));
+    assert_eq!(world.best("pgd20").await.robust, None);
 }
 
 #[tokio::test]

@@ -197,7 +197,8 @@ async fn retrain(job: &mut Job, access: &StoreSettings, registry: &Registry, nig
         Some(id) => Some(current(job, registry, id, &data, &found.outcomes).await?),
         None => None,
     };
-    let best = registry.best(&data.frozen.sha256, job.spec.settings.gate.epsilon.value()).await?;
+    let epsilon = job.spec.settings.gate.epsilon.value();
+    let best = registry.best(&data.frozen.sha256, epsilon, &found.outcomes.attacks_within(epsilon)).await?;
     let measured = vec![(program::TRAINED.to_string(), found)];
     let checks = program::checks(&measured, &data.classes, &job.spec.settings, job.spec.program);
     let candidate = Subject {
