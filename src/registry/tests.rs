@@ -285,6 +285,18 @@ async fn the_same_version_twice_is_one_and_another_of_its_name_is_refused() {
 }
 
 #[tokio::test]
+async fn a_version_that_cannot_be_read_is_not_written_over() {
+    let world = World::new();
+    let first = world.version("a", 70).await;
+    let description = Key::new("models/flowers/versions/a/version.json").unwrap();
+    world.store.put_bytes(&description, "no description").await.unwrap();
+    let other = Version { job: "somebody else".into(), files: Default::default(), ..first.clone() };
+    let files = vec![("model.safetensors".to_string(), Bytes::from("other weights"))];
+    assert_eq!(world.registry.publish(other, files).await.unwrap_err().kind(), Kind::Data);
+    assert_eq!(world.registry.file(&first, "model.safetensors").await.unwrap(), "weights a");
+}
+
+#[tokio::test]
 async fn rolling_back_goes_further_back_each_time() {
     let world = World::new();
     assert_eq!(world.registry.roll_back(None, "x").await.unwrap_err().kind(), Kind::Usage);
