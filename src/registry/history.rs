@@ -120,7 +120,7 @@ impl Registry {
     /// Makes `version` current, provided that `expected` is until then.
     ///
     /// # Errors
-    /// [`Kind::Rejected`] when another one is or becomes current first.
+    /// [`Kind::Rejected`] when another one is or becomes current first, [`Kind::NotFound`] when it is being removed.
     pub(super) async fn make_current(
         &self,
         version: &VersionId,
@@ -128,14 +128,35 @@ impl Registry {
         note: Note,
     ) -> Result<Entry> {
         for _ in 0..TRIES {
-            let head = self.head().await?;
-            let current = head.as_ref().and_then(|h| h.current.as_ref());
-            if current != expected {
-                return Err(self.overtaken(version, expected, head.as_ref()));
+            let history = self.history().await?;
+            let head = history.last();
+            if head.and_then(|h| h.current.as_ref()) != expected {
+                return Err(self.overtaken(version, expected, head));
             }
-            if let Some(entry) = self.write_after(head.as_ref(), note.clone(), Some(version.clone())).await? {
+            if is_removed(&history, version) {
+                return Err(Error::not_found(format!("version {version} of {} was removed", self.model())));
+            }
+            if let Some(entry) = self.write_after(head, note.clone(), Some(version.clone())).await? {
                 self.point_to(&entry).await?;
                 return Ok(entry);
+            }
+        }
+        Err(Error::storage(format!("the history of {} is written to by too many at once", self.model())))
+    }
+
+    /// Remembers that `version` is removed, unless it ever was current: whoever promotes it at the same time is first or
+    /// finds it removed.
+    pub(super) async fn give_up(&self, version: &VersionId, reason: &str) -> Result<bool> {
+        for _ in 0..TRIES {
+            let history = self.history().await?;
+            if history.iter().any(|e| e.current.as_ref() == Some(version)) {
+                return Ok(false);
+            }
+            let head = history.last();
+            let (what, version) = (Happening::Removed, Some(version.clone()));
+            let note = Note { what, version, night: None, reason: reason.into(), forced: false };
+            if self.write_after(head, note, head.and_then(|h| h.current.clone())).await?.is_some() {
+                return Ok(true);
             }
         }
         Err(Error::storage(format!("the history of {} is written to by too many at once", self.model())))
@@ -211,4 +232,10 @@ impl Registry {
     async fn entry(&self, key: &Key) -> Result<Entry> {
         self.store.get_json(key, LIMIT).await
     }
+}
+
+/// Whether `version` was removed, and not added again since.
+pub(super) fn is_removed(history: &[Entry], version: &VersionId) -> bool {
+    let mut of_it = history.iter().rev().filter(|e| e.note.version.as_ref() == Some(version)).map(|e| e.note.what);
+    of_it.find(|what| matches!(what, Happening::Added | Happening::Removed)) == Some(Happening::Removed)
 }

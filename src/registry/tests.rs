@@ -338,6 +338,36 @@ async fn the_newest_and_the_promoted_stay() {
 }
 
 #[tokio::test]
+async fn of_a_removal_and_a_promotion_at_once_one_is_first() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.version(name, 70).await;
+    }
+    world.promote("a").await.unwrap();
+    // It was promoted after somebody had decided that it is old.
+    world.promote("b").await.unwrap();
+    assert!(!world.registry.give_up(&id("b"), "old").await.unwrap());
+    world.promote("c").await.unwrap();
+    assert!(!world.registry.give_up(&id("b"), "old").await.unwrap(), "one can go back to it");
+    let before = world.registry.history().await.unwrap().len();
+    assert_eq!(before, 3, "nothing was written down");
+
+    // Its files are there still, but not for long.
+    world.version("d", 70).await;
+    assert!(world.registry.give_up(&id("d"), "old").await.unwrap());
+    let error = world.promote("d").await.unwrap_err();
+    assert!(
+        error.kind() == Kind::NotFound && error.to_string().contains("version d of flowers was removed"),
+        "{error}"
+    );
+    assert_eq!(world.current().await.as_deref(), Some("c"));
+    let (what, version) = (Happening::Added, Some(id("d")));
+    let note = Note { what, version, night: None, reason: String::new(), forced: false };
+    world.registry.note(note).await.unwrap();
+    world.promote("d").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_history_that_many_write_to_has_no_gaps() {
     let world = World::new();
     world.version("a", 70).await;
