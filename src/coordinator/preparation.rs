@@ -120,14 +120,25 @@ pub(super) async fn inspect(job: &mut Job, photos: &[Photo]) -> Result<Vec<Inspe
 }
 
 /// Has shards packed; none stands for one that cannot be (`job.poison`).
-pub(super) async fn pack(job: &mut Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<Option<Success>>> {
+async fn pack(job: &mut Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<Option<Success>>> {
+    let tasks = packing(job, classes, shards).await?;
+    job.parts("pack shards", tasks).await
+}
+
+/// Has shards packed, every one.
+pub(super) async fn pack_all(job: &mut Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<Success>> {
+    let tasks = packing(job, classes, shards).await?;
+    job.stage("pack shards", tasks).await
+}
+
+async fn packing(job: &Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<(TaskId, Work)>> {
     let mut tasks = Vec::new();
     for shard in shards {
         let id = format!("shard-{}-{:05}", shard.split.name(), shard.index);
         let blob = job.store.put_json(&job.key(format!("plan/{id}.json")), &(classes, shard)).await?;
         tasks.push((TaskId(id), Work::Shard { plan: blob }));
     }
-    job.parts("pack shards", tasks).await
+    Ok(tasks)
 }
 
 /// Computes a value once per job: a later coordinator reads what the first one wrote.

@@ -11,8 +11,11 @@ use futures_util::stream::BoxStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Coordinator, JobSpec, Observer, Program};
+use super::post::Post;
+use super::preparation::pack_all;
+use super::{Coordinator, Job, JobSpec, Observer, Program};
 use crate::config::{Layers, Settings};
+use crate::dataset::{ShardPlan, Split};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::{Jobs, State, Status};
 use crate::queue::{Delivery, MemoryQueue, Queue, Topic};
@@ -215,6 +218,32 @@ async fn a_job_of_which_everything_fails_fails_whatever_its_policy() {
     world.settings.job.poison = crate::config::Poison::Skip;
     world.worker("w", move |_, _| failed(Kind::Data));
     assert!(run(&world, 3).await.unwrap_err().chain().contains("all tasks of stage rehearse failed"));
+}
+
+#[tokio::test]
+async fn a_shard_that_a_night_needs_is_not_left_out_and_may_be_packed_the_next_time() {
+    let mut world = World::new();
+    world.settings.job.poison = crate::config::Poison::Skip;
+    world.worker("w", |_, number| if number <= 3 { failed(Kind::Data) } else { done() });
+    let mut job = Job::for_tests(&world.store, world.settings.clone()).await;
+    job.queue = world.queue.clone();
+    let post = Post::default();
+    job.inbox = post.open(&job.spec.id);
+    let shards = [ShardPlan { split: Split::Train, index: 0, samples: Vec::new() }];
+    let work = async {
+        let error = pack_all(&mut job, &[], &shards).await.unwrap_err();
+        assert!(error.kind() == Kind::Data && error.chain().contains("the shard is corrupt"), "{}", error.chain());
+        assert!(job.gave_up && job.left_out.is_empty());
+        job.log.reopen().await.unwrap();
+        assert_eq!(pack_all(&mut job, &[], &shards).await.unwrap().len(), 1);
+    };
+    let sorted = async {
+        tokio::select! {
+            () = work => {}
+            broken = post.sort(&*world.queue) => panic!("{broken:?}"),
+        }
+    };
+    tokio::time::timeout(PATIENCE, sorted).await.expect("an end in time");
 }
 
 #[tokio::test]

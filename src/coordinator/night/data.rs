@@ -9,7 +9,7 @@ use super::changes::{Changes, Repack};
 use super::embedding::Compared;
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use crate::config::{Balance, StoreSettings};
-use crate::coordinator::preparation::{inspect, list, pack, remembered};
+use crate::coordinator::preparation::{inspect, list, pack_all, remembered};
 use crate::coordinator::source;
 use crate::coordinator::stage::Job;
 use crate::coordinator::training::{Shards, output};
@@ -18,6 +18,7 @@ use crate::dataset::grow::{self, Fate, Known, Packed, Photos, Terms};
 use crate::dataset::{Duplicate, Finding, Inspected, Plan, Quarantined, ShardPlan, Split, plan};
 use crate::error::{Error, Kind, Result};
 use crate::registry::Registry;
+use crate::report::LeftOut;
 use crate::store::{Blob, Key, Store};
 use crate::task::VersionId;
 
@@ -59,6 +60,9 @@ pub struct Data {
     /// The photos on which it is seen how they differ to the model.
     #[serde(default)]
     pub compared: Compared,
+    /// What it went on without.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Data {
@@ -90,9 +94,12 @@ impl Data {
 /// Finds what is new, decodes and packs it, and writes it down. A night that goes on reads what it found.
 pub async fn prepare(job: &mut Job, access: &StoreSettings, registry: &Registry, night: &VersionId) -> Result<Data> {
     let key = job.key("plan/night.json");
-    match job.store.get_json(&key, LIMIT).await {
+    match job.store.get_json::<Data>(&key, LIMIT).await {
         Err(e) if e.kind() == Kind::NotFound => {}
-        known => return known,
+        known => {
+            job.left_out.extend(known.iter().flat_map(|data| data.left_out.clone()));
+            return known;
+        }
     }
     let store = job.store.clone();
     let mut ledger = Ledger::before(&*store, registry, &job.spec.id).await?;
@@ -142,6 +149,7 @@ pub async fn prepare(job: &mut Job, access: &StoreSettings, registry: &Registry,
         duplicates: found.duplicates,
         drift: Drift::new(&found.classes, before, came),
         compared,
+        left_out: job.left_out.clone(),
         classes: found.classes,
     };
     if data.train.is_empty() || data.held.is_empty() {
@@ -219,11 +227,11 @@ fn add(job: &Job, inspected: Vec<Inspected>, ledger: &Ledger, changes: &Changes,
 
 /// Packs shards and copies them to where they outlive the job.
 async fn store_shards(job: &mut Job, registry: &Registry, night: &VersionId, found: &Found) -> Result<Vec<Stored>> {
-    let made = pack(job, &found.classes, &found.shards).await?;
+    // Without one of them the ledger could not say where its photos are.
+    let made = pack_all(job, &found.classes, &found.shards).await?;
     let mut stored = Vec::with_capacity(made.len());
     for (plan, success) in found.shards.iter().zip(&made) {
-        let lost = || Error::job(format!("shard {} of the night could not be packed", plan.index));
-        let from = output(success.as_ref().ok_or_else(lost)?, "shard")?;
+        let from = output(success, "shard")?;
         let key = place(registry, night, plan, &from);
         let blob = job.store.put(&key, job.store.get(&from.key).await?).await?;
         from.check(blob.size, &blob.sha256)?;
@@ -259,7 +267,40 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::Layers;
     use crate::store::LocalStore;
+
+    #[tokio::test]
+    async fn a_night_that_goes_on_knows_what_it_was_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
+        let registry = Registry::new(store.clone(), &"flowers".parse().unwrap());
+        let settings = Layers::new().unwrap().resolve().unwrap().settings;
+        let mut job = Job::for_tests(&store, settings.clone()).await;
+        let lost = LeftOut { task: "inspect-00001".into(), why: "failed".into() };
+        let classes = ["daisy".to_string(), "rose".to_string()];
+        let data = Data {
+            classes: classes.to_vec(),
+            frozen: Frozen::new(&classes, Split::Test, Vec::new()),
+            train: Vec::new(),
+            held: Vec::new(),
+            counts: Default::default(),
+            dataset_sha256: String::new(),
+            known: 0,
+            new: 1,
+            removed: Vec::new(),
+            replaced: Vec::new(),
+            missing: 0,
+            quarantined: Vec::new(),
+            duplicates: Vec::new(),
+            drift: Drift::new(&classes, drift::Photos::default(), drift::Photos::default()),
+            compared: Compared::default(),
+            left_out: vec![lost.clone()],
+        };
+        store.put_json(&job.key("plan/night.json"), &data).await.unwrap();
+        prepare(&mut job, &settings.store, &registry, &VersionId("n1".into())).await.unwrap();
+        assert_eq!(job.left_out, [lost]);
+    }
 
     #[test]
     fn shards_of_one_name_and_another_content_lie_beside_each_other() {

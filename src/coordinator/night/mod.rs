@@ -28,7 +28,7 @@ use crate::gate::{self, Decision, Subject};
 use crate::model::ModelSpec;
 use crate::outcome::Outcomes;
 use crate::registry::{Happening, Note, Registry, Version, WEIGHTS};
-use crate::report::{Figure, NightRecord};
+use crate::report::{Check, Figure, NightRecord};
 use crate::store::Blob;
 use crate::task::{ModelName, VersionId};
 use crate::webhook;
@@ -181,6 +181,7 @@ async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, erro
 }
 
 async fn retrain(job: &mut Job, access: &StoreSettings, registry: &Registry, night: &Night) -> Result<Outcome> {
+    job.left_out.clear();
     let mut data = data::prepare(job, access, registry, &night.night).await?;
     if let Some(same) = trained_already(job, registry, night, &data).await? {
         return skip(job, registry, night, &data, &same).await;
@@ -200,7 +201,7 @@ async fn retrain(job: &mut Job, access: &StoreSettings, registry: &Registry, nig
     let epsilon = job.spec.settings.gate.epsilon.value();
     let best = registry.best(&data.frozen.sha256, epsilon, &found.outcomes.attacks_within(epsilon)).await?;
     let measured = vec![(program::TRAINED.to_string(), found)];
-    let checks = program::checks(&measured, &data.classes, &job.spec.settings, job.spec.program);
+    let checks = checks(job, &measured, &data.classes);
     let candidate = Subject {
         version: &night.night.0,
         classes: &data.classes,
@@ -217,6 +218,13 @@ async fn retrain(job: &mut Job, access: &StoreSettings, registry: &Registry, nig
     });
     let decision = gate::judge(&candidate, beside.as_ref(), best.as_ref(), &job.spec.settings.gate);
     conclude(job, registry, night, data, spec, trained, measured, decision).await
+}
+
+/// What the figures say about themselves, and whether they are those of all photos.
+fn checks(job: &Job, measured: &[(String, Measured)], classes: &[String]) -> Vec<Check> {
+    let mut checks = program::checks(measured, classes, &job.spec.settings, job.spec.program);
+    checks.extend(program::completeness(&job.left_out));
+    checks
 }
 
 /// Baseline and adversarial training, or from the current model adversarial training alone.

@@ -10,6 +10,7 @@ use super::*;
 use crate::config::{Architecture, Layers, Resize, Settings};
 use crate::dataset::grow::{Fate, Known, Packed, Photos};
 use crate::dataset::{Finding, Inspected, Photo, Sample, Split};
+use crate::report::LeftOut;
 use crate::store::{Blob, Key, LocalStore, Store};
 use crate::task::JobId;
 
@@ -341,6 +342,16 @@ async fn shards_that_no_page_names_are_removed() {
     let gone = Key::new("models/flowers/data/shards/left-behind").unwrap();
     assert_eq!(world.store.get(&gone).await.err().unwrap().kind(), Kind::NotFound);
     assert!(world.store.get(&Key::new("models/flowers/data/shards/test-0").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_gate_hears_of_what_was_left_out() {
+    let world = World::new();
+    let mut job = Job::for_tests(&world.store, settings()).await;
+    assert_eq!(checks(&job, &[], &[]), []);
+    job.left_out.push(LeftOut { task: "train-r0001-0-train-1".into(), why: "failed".into() });
+    let found = checks(&job, &[], &[]);
+    assert!(!found[0].passed && found[0].figure.contains("train-r0001-0-train-1"), "{found:?}");
 }
 
 #[tokio::test]
