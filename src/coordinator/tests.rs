@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::post::Post;
 use super::preparation::pack_all;
-use super::{Coordinator, Job, JobSpec, Observer, Program};
+use super::{Coordinator, Job, JobSpec, Night, Observer, Program};
 use crate::config::{Layers, Settings};
 use crate::dataset::{ShardPlan, Split};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::{Jobs, State, Status};
 use crate::queue::{Delivery, MemoryQueue, Queue, Topic};
+use crate::registry::{Happening, Registry};
 use crate::store::{Blob, Entry, Key, LocalStore, Reader, Store};
-use crate::task::{Event, JobId, Report, Success, Task, TaskId, VERSION, WorkerId};
+use crate::task::{Event, JobId, ModelName, Report, Success, Task, TaskId, VERSION, WorkerId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -244,6 +245,23 @@ async fn a_shard_that_a_night_needs_is_not_left_out_and_may_be_packed_the_next_t
         }
     };
     tokio::time::timeout(PATIENCE, sorted).await.expect("an end in time");
+}
+
+#[tokio::test]
+async fn a_night_without_a_cluster_that_fails_on_the_store_says_so_and_gives_its_lease_back() {
+    let world = World::new();
+    let store: Arc<dyn Store> = Arc::new(Away { store: world.store.clone(), below: "/plan/" });
+    let coordinator = Coordinator { store, ..world.coordinator("c") };
+    let model: ModelName = "flowers".parse().unwrap();
+    let night = Night { model: model.clone(), night: "n1".parse().unwrap(), against: None, asked: String::new() };
+    let spec = JobSpec { program: Program::Night, night: Some(night), ..world.job("flowers-n1", 0) };
+    let error = coordinator.run(spec, Observer::new(|_| {})).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Storage);
+    let head = Registry::new(world.store.clone(), &model).head().await.unwrap().unwrap();
+    assert_eq!(head.note.what, Happening::Failed);
+    assert!(head.note.reason.contains("is out of reach"), "{}", head.note.reason);
+    let lease = world.store.get(&Key::new("models/flowers/night.json").unwrap()).await;
+    assert_eq!(lease.err().map(|e| e.kind()), Some(Kind::NotFound));
 }
 
 #[tokio::test]

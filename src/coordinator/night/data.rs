@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::{Changes, Repack};
 use super::embedding::Compared;
+use super::lease::Lease;
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use crate::config::{Balance, StoreSettings};
 use crate::coordinator::preparation::{inspect, list, pack_all, remembered};
@@ -92,8 +93,8 @@ impl Data {
 }
 
 /// Finds what is new, decodes and packs it, and writes it down. A night that goes on reads what it found.
-pub async fn prepare(job: &mut Job, access: &StoreSettings, registry: &Registry, night: &VersionId) -> Result<Data> {
-    let key = job.key("plan/night.json");
+pub async fn prepare(job: &mut Job, access: &StoreSettings, registry: &Registry, lease: &Lease) -> Result<Data> {
+    let (key, night) = (job.key("plan/night.json"), &lease.night);
     match job.store.get_json::<Data>(&key, LIMIT).await {
         Err(e) if e.kind() == Kind::NotFound => {}
         known => {
@@ -132,6 +133,7 @@ pub async fn prepare(job: &mut Job, access: &StoreSettings, registry: &Registry,
     let compared = Compared::draw(&ledger.shards, &page.shards, &found.fates, job.spec.settings.job.seed, night);
     (page.fates, page.removed, page.dropped) = (found.fates, changes.removed.clone(), repack.dropped);
     page.fates.extend(changes.unchanged);
+    lease.confirm(&*store, registry).await?;
     ledger.append(&*store, registry, page).await?;
     let side = |split| ledger.shards.iter().filter(|s| s.split == split).cloned().collect::<Vec<_>>();
     let data = Data {
@@ -298,7 +300,8 @@ mod tests {
             left_out: vec![lost.clone()],
         };
         store.put_json(&job.key("plan/night.json"), &data).await.unwrap();
-        prepare(&mut job, &settings.store, &registry, &VersionId("n1".into())).await.unwrap();
+        let lease = Lease::take(&*store, &registry, &job.spec.id, &VersionId("n1".into()), 60).await.unwrap();
+        prepare(&mut job, &settings.store, &registry, &lease).await.unwrap();
         assert_eq!(job.left_out, [lost]);
     }
 

@@ -134,15 +134,44 @@ pub(super) async fn run(job: &mut Job, access: &StoreSettings, hook: &WebhookSet
         }
         lease => lease?,
     };
+    let ended = match tries(job, access, &registry, &night, &lease).await {
+        Ok(ended) => ended,
+        // Store or broker are away: a cluster takes the night up again when they are back.
+        Err(e) if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up && job.queue.durable() => {
+            return Err(e);
+        }
+        Err(e) => {
+            failed(&registry, &night, hook, &e).await;
+            if let Err(e) = lease.release(&*store, &registry).await {
+                warn!("the lease of the night stays until its deadline: {}", e.chain());
+            }
+            return Err(e);
+        }
+    };
+    wrap_up(job, &registry, &lease, &ended).await?;
+    webhook::tell(hook, &format!("hardy: {}", ended.line())).await;
+    job.tell(Progress::Night(Box::new(ended)));
+    Ok(())
+}
+
+/// Retrains until the deadline, and once more where a task failed for good.
+async fn tries(
+    job: &mut Job,
+    access: &StoreSettings,
+    registry: &Registry,
+    night: &Night,
+    lease: &Lease,
+) -> Result<Outcome> {
+    let minutes = job.spec.settings.nightly.deadline;
     let mut tries = 0;
-    let outcome = loop {
-        let outcome = match tokio::time::timeout(lease.left(), retrain(job, access, &registry, &night)).await {
+    loop {
+        let outcome = match tokio::time::timeout(lease.left(), retrain(job, access, registry, night, lease)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::job(format!("the deadline of {minutes} minutes has passed (nightly.deadline)"))),
         };
         // A task that failed for good may fare better; whatever else fails would fail again.
         if outcome.is_ok() || !job.gave_up || tries >= job.spec.settings.nightly.retries {
-            break outcome;
+            return outcome;
         }
         tries += 1;
         if let Err(e) = &outcome {
@@ -150,29 +179,31 @@ pub(super) async fn run(job: &mut Job, access: &StoreSettings, hook: &WebhookSet
         }
         job.gave_up = false;
         job.log.reopen().await?;
-    };
-    let ended = match outcome {
-        Ok(ended) => ended,
-        // Store or broker are away: the night goes on when they are back.
-        Err(e) if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up => return Err(e),
-        Err(e) => {
-            failed(&registry, &night, hook, &e).await;
-            lease.release(&*store, &registry).await?;
-            return Err(e);
-        }
-    };
+    }
+}
+
+/// What is left to do once it is decided. How the night ended is written down last: from then on its lease holds nobody
+/// up, also where the night dies before it gives it back.
+async fn wrap_up(job: &Job, registry: &Registry, lease: &Lease, ended: &Outcome) -> Result<()> {
     registry.point().await?;
     registry.retain(job.spec.settings.nightly.keep).await?;
-    data::tidy(&*store, &registry).await?;
-    lease.release(&*store, &registry).await?;
-    webhook::tell(hook, &format!("hardy: {}", ended.line())).await;
-    job.tell(Progress::Night(Box::new(ended)));
-    Ok(())
+    match lease.confirm(&*job.store, registry).await {
+        Ok(()) => data::tidy(&*job.store, registry).await?,
+        // What another night has packed and not written down yet would look like something left behind.
+        Err(e) if e.kind() == Kind::Job => warn!("nothing is tidied: {}", e.chain()),
+        Err(e) => return Err(e),
+    }
+    publish::outcome(job, ended).await?;
+    lease.release(&*job.store, registry).await
 }
 
 async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, error: &Error) {
     let (version, at) = (None, Some(night.night.clone()));
     let note = Note { what: Happening::Failed, version, night: at, reason: error.chain(), forced: false };
+    // It may have been promoted when the deadline struck.
+    if let Err(e) = registry.point().await {
+        warn!("current.json may name another version than the history does: {}", e.chain());
+    }
     if let Err(e) = registry.note(note).await {
         warn!("the history does not have it that the night failed: {}", e.chain());
     }
@@ -180,9 +211,15 @@ async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, erro
     webhook::tell(hook, &text).await;
 }
 
-async fn retrain(job: &mut Job, access: &StoreSettings, registry: &Registry, night: &Night) -> Result<Outcome> {
+async fn retrain(
+    job: &mut Job,
+    access: &StoreSettings,
+    registry: &Registry,
+    night: &Night,
+    lease: &Lease,
+) -> Result<Outcome> {
     job.left_out.clear();
-    let mut data = data::prepare(job, access, registry, &night.night).await?;
+    let mut data = data::prepare(job, access, registry, lease).await?;
     if let Some(same) = trained_already(job, registry, night, &data).await? {
         return skip(job, registry, night, &data, &same).await;
     }
@@ -260,9 +297,7 @@ async fn skip(job: &Job, registry: &Registry, night: &Night, data: &Data, same: 
             registry.note(note).await?
         }
     };
-    let ended = outcome(job, night, data, &entry.note, entry.current);
-    publish::outcome(job, &ended).await?;
-    Ok(ended)
+    Ok(outcome(job, night, data, &entry.note, entry.current))
 }
 
 /// The current version and what it says of each image of the test set: as it was written down, or measured
@@ -335,10 +370,7 @@ async fn conclude(
     let version = publish::version(job, registry, night, &spec, &trained.checkpoint, &record, &outcomes).await?;
     let entry = settle(registry, night, &version, &decision).await?;
     let ended = outcome(job, night, &data, &entry.note, entry.current);
-    let ended =
-        Outcome { clean: Some(decision.clean.after), robust: decision.robust.as_ref().map(|r| r.after), ..ended };
-    publish::outcome(job, &ended).await?;
-    Ok(ended)
+    Ok(Outcome { clean: Some(decision.clean.after), robust: decision.robust.as_ref().map(|r| r.after), ..ended })
 }
 
 /// Promotes the version or writes down why not.

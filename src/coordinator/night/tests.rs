@@ -388,3 +388,32 @@ async fn a_night_past_its_deadline_gives_way() {
     let lease = world.lease("n2", 60).await.unwrap();
     assert!(lease.left() > std::time::Duration::from_secs(3000));
 }
+
+#[tokio::test]
+async fn an_expired_lease_that_two_nights_take_is_one_nights() {
+    let world = World::new();
+    let first = world.lease("n1", 60).await.unwrap();
+    first.confirm(&*world.store, &world.registry).await.unwrap();
+    // The other one has seen what was there before, deletes this, and takes its place.
+    let second = Lease { job: name("n2"), night: VersionId("n2".into()), ..first.clone() };
+    let key = Key::new("models/flowers/night.json").unwrap();
+    world.store.put_json(&key, &second).await.unwrap();
+    second.confirm(&*world.store, &world.registry).await.unwrap();
+    let error = first.confirm(&*world.store, &world.registry).await.unwrap_err();
+    assert!(
+        error.kind() == Kind::Job && error.to_string().contains("night n2 of flowers is still going on"),
+        "{error}"
+    );
+    world.store.delete(&key).await.unwrap();
+    assert_eq!(first.confirm(&*world.store, &world.registry).await.unwrap_err().kind(), Kind::Job);
+}
+
+#[tokio::test]
+async fn a_night_that_died_after_its_end_holds_nobody_up() {
+    let world = World::new();
+    world.lease("n1", 60).await.unwrap();
+    assert_eq!(world.lease("n2", 60).await.unwrap_err().kind(), Kind::Job);
+    world.store.put_bytes(&Key::new("jobs/n1/result/night.json").unwrap(), "{}").await.unwrap();
+    let lease = world.lease("n2", 60).await.unwrap();
+    assert_eq!(lease.job, name("n2"));
+}
