@@ -2,26 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::changes::{Changes, Repack};
 use super::embedding::Compared;
 use super::lease::Lease;
 use super::ledger::{Frozen, Ledger, Page, Stored};
+use super::shards;
 use crate::config::{Balance, StoreSettings};
-use crate::coordinator::preparation::{inspect, list, pack_all, remembered};
+use crate::coordinator::preparation::{inspect, list, remembered};
 use crate::coordinator::source;
 use crate::coordinator::stage::Job;
-use crate::coordinator::training::{Shards, output};
+use crate::coordinator::training::Shards;
 use crate::dataset::drift::{self, Drift};
 use crate::dataset::grow::{self, Fate, Known, Packed, Photos, Terms};
 use crate::dataset::{Duplicate, Finding, Inspected, Plan, Quarantined, ShardPlan, Split, plan};
 use crate::error::{Error, Kind, Result};
 use crate::registry::Registry;
 use crate::report::LeftOut;
-use crate::store::{Blob, Key, Store};
-use crate::task::VersionId;
 
 /// What is remembered of a night's photos.
 const LIMIT: u64 = 1 << 30;
@@ -119,7 +117,7 @@ pub async fn prepare(job: &mut Job, access: &StoreSettings, registry: &Registry,
         false => add(job, inspected, &ledger, &changes, &repack)?,
     };
     let replaced = changes.reported(&ledger.photos, &found.fates);
-    let shards = store_shards(job, registry, night, &found).await?;
+    let shards = shards::store(job, registry, night, &found.classes, &found.shards).await?;
     let mut page = Page::new(&job.spec.id, night, found.classes.clone());
     if let Some(split) = found.freeze {
         let (frozen, kept) = shards.into_iter().partition(|s| s.split == split);
@@ -227,42 +225,6 @@ fn add(job: &Job, inspected: Vec<Inspected>, ledger: &Ledger, changes: &Changes,
     })
 }
 
-/// Packs shards and copies them to where they outlive the job.
-async fn store_shards(job: &mut Job, registry: &Registry, night: &VersionId, found: &Found) -> Result<Vec<Stored>> {
-    // Without one of them the ledger could not say where its photos are.
-    let made = pack_all(job, &found.classes, &found.shards).await?;
-    let mut stored = Vec::with_capacity(made.len());
-    for (plan, success) in found.shards.iter().zip(&made) {
-        let from = output(success, "shard")?;
-        let key = place(registry, night, plan, &from);
-        let blob = job.store.put(&key, job.store.get(&from.key).await?).await?;
-        from.check(blob.size, &blob.sha256)?;
-        stored.push(Stored { split: plan.split, samples: plan.samples.clone(), blob });
-    }
-    Ok(stored)
-}
-
-/// Where a shard of a night stays. Its content is a part of the name, so that none is ever written over by another one.
-fn place(registry: &Registry, night: &VersionId, plan: &ShardPlan, shard: &Blob) -> Key {
-    let content: String = shard.sha256.chars().take(12).collect();
-    let name = format!("{}-{:05}-{content}.tar", plan.split.name(), plan.index);
-    registry.root().join("data/shards").join(night).join(name)
-}
-
-/// Removes shards that no page refers to any more. Only the night that runs may do this.
-pub async fn tidy(store: &dyn Store, registry: &Registry) -> Result<()> {
-    // A job that does not exist wrote no page: everything is read.
-    let nobody = "none".parse()?;
-    let ledger = Ledger::before(store, registry, &nobody).await?;
-    let frozen = ledger.frozen.iter().flat_map(|f| &f.shards);
-    let used: BTreeSet<&Key> = ledger.shards.iter().chain(frozen).map(|s| &s.blob.key).collect();
-    let entries: Vec<_> = store.list(Some(&registry.root().join("data/shards"))).await?.try_collect().await?;
-    for entry in entries.iter().filter(|e| !used.contains(&e.key)) {
-        store.delete(&entry.key).await?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -270,7 +232,8 @@ mod tests {
 
     use super::*;
     use crate::config::Layers;
-    use crate::store::LocalStore;
+    use crate::store::{LocalStore, Store};
+    use crate::task::VersionId;
 
     #[tokio::test]
     async fn a_night_that_goes_on_knows_what_it_was_without() {
@@ -303,20 +266,5 @@ mod tests {
         let lease = Lease::take(&*store, &registry, &job.spec.id, &VersionId("n1".into()), 60).await.unwrap();
         prepare(&mut job, &settings.store, &registry, &lease).await.unwrap();
         assert_eq!(job.left_out, [lost]);
-    }
-
-    #[test]
-    fn shards_of_one_name_and_another_content_lie_beside_each_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
-        let registry = Registry::new(store, &"flowers".parse().unwrap());
-        let plan = ShardPlan { split: Split::Test, index: 3, samples: Vec::new() };
-        let at = |content: &str| {
-            let shard = Blob::of(Key::new("jobs/x/shard.tar").unwrap(), content.as_bytes());
-            place(&registry, &VersionId("n1".into()), &plan, &shard)
-        };
-        assert_eq!(at("one"), at("one"));
-        assert_ne!(at("one"), at("other"));
-        assert!(at("one").as_str().starts_with("models/flowers/data/shards/n1/test-00003-"), "{}", at("one"));
     }
 }

@@ -2,11 +2,14 @@
 //! no worse, promoted. A program like any other: a night that was killed goes on where it was.
 
 mod changes;
+mod current;
 mod data;
 mod embedding;
 mod lease;
 mod ledger;
+mod outcome;
 mod publish;
+mod shards;
 mod submit;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -26,15 +29,15 @@ use crate::error::{Error, Kind, Result};
 use crate::evaluate;
 use crate::gate::{self, Decision, Subject};
 use crate::model::ModelSpec;
-use crate::outcome::Outcomes;
-use crate::registry::{Happening, Note, Registry, Version, WEIGHTS};
-use crate::report::{Check, Figure, NightRecord};
+use crate::registry::{Happening, Note, Registry, Version};
+use crate::report::{Check, NightRecord};
 use crate::store::Blob;
 use crate::task::{ModelName, VersionId};
 use crate::webhook;
 
 use data::Data;
 pub use lease::Lease;
+pub use outcome::Outcome;
 pub use submit::Place;
 
 /// What a night is about; a part of its job, fixed when it is submitted.
@@ -48,77 +51,6 @@ pub struct Night {
     pub against: Option<VersionId>,
     /// SHA-256 over settings and source as they were asked for.
     pub asked: String,
-}
-
-/// How a night ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The model.
-    pub model: ModelName,
-    /// The night.
-    pub night: VersionId,
-    /// `promoted`, `rejected`, `skipped` or `failed`.
-    pub outcome: Happening,
-    /// Why, in one sentence.
-    pub reason: String,
-    /// The current version afterwards.
-    pub current: Option<VersionId>,
-    /// Clean accuracy of the retrained model.
-    pub clean: Option<Figure>,
-    /// Its robust accuracy, at `epsilon`.
-    pub robust: Option<Figure>,
-    /// The gate's budget, pixel scale.
-    pub epsilon: f64,
-    /// Photos known before.
-    pub known: u64,
-    /// Photos that came.
-    pub new: u64,
-    /// Photos that went.
-    pub removed: u64,
-    /// Photos in whose place others are now.
-    #[serde(default)]
-    pub replaced: u64,
-    /// New or replaced photos set aside.
-    pub quarantined: u64,
-}
-
-impl Outcome {
-    /// For the exit code: a rejected model is an error of kind `Rejected`.
-    pub fn verdict(&self) -> Result<()> {
-        match self.outcome {
-            Happening::Rejected => Err(Error::new(
-                Kind::Rejected,
-                format!("night {} of {} was rejected: {}", self.night, self.model, self.reason),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// One line for a person.
-    pub fn line(&self) -> String {
-        let percent = |f: &Option<Figure>| f.map_or("-".into(), |f| format!("{:.1} %", 100.0 * f.accuracy));
-        let word = match self.outcome {
-            Happening::Promoted => "promoted",
-            Happening::Rejected => "REJECTED",
-            Happening::Skipped => "skipped",
-            _ => "FAILED",
-        };
-        let current = self.current.as_ref().map_or("none".to_string(), ToString::to_string);
-        format!(
-            "{} {}: {word}. clean {}, robust {} at {}. {}. Photos: {} known, {} new, {} removed, {} replaced, {} set aside. Current: {current}",
-            self.model,
-            self.night,
-            percent(&self.clean),
-            percent(&self.robust),
-            crate::config::Epsilon::new(self.epsilon).map_or_else(String::new, |e| e.to_string()),
-            self.reason,
-            self.known,
-            self.new,
-            self.removed,
-            self.replaced,
-            self.quarantined,
-        )
-    }
 }
 
 /// Runs the night to its end and writes down how it ended, also when it fails.
@@ -188,7 +120,7 @@ async fn wrap_up(job: &Job, registry: &Registry, lease: &Lease, ended: &Outcome)
     registry.point().await?;
     registry.retain(job.spec.settings.nightly.keep).await?;
     match lease.confirm(&*job.store, registry).await {
-        Ok(()) => data::tidy(&*job.store, registry).await?,
+        Ok(()) => shards::tidy(&*job.store, registry).await?,
         // What another night has packed and not written down yet would look like something left behind.
         Err(e) if e.kind() == Kind::Job => warn!("nothing is tidied: {}", e.chain()),
         Err(e) => return Err(e),
@@ -232,7 +164,7 @@ async fn retrain(
     let conditions = evaluate::conditions(&job.spec.settings.evaluate)?;
     let found = measuring::measure(job, program::TRAINED, &trained.checkpoint, &[], &shards, &conditions).await?;
     let current = match &night.against {
-        Some(id) => Some(current(job, registry, id, &data, &found.outcomes).await?),
+        Some(id) => Some(current::measured(job, registry, id, &data, &found.outcomes).await?),
         None => None,
     };
     let epsilon = job.spec.settings.gate.epsilon.value();
@@ -297,39 +229,7 @@ async fn skip(job: &Job, registry: &Registry, night: &Night, data: &Data, same: 
             registry.note(note).await?
         }
     };
-    Ok(outcome(job, night, data, &entry.note, entry.current))
-}
-
-/// The current version and what it says of each image of the test set: as it was written down, or measured
-/// again where the attacks are others now.
-async fn current(
-    job: &mut Job,
-    registry: &Registry,
-    id: &VersionId,
-    data: &Data,
-    like: &Outcomes,
-) -> Result<(Version, Outcomes)> {
-    let version = registry.version(id).await?;
-    if version.test_sha256 == data.frozen.sha256
-        && let Some(known) = registry.outcomes(&version).await?
-        && known.conditions == like.conditions
-    {
-        return Ok((version, known));
-    }
-    // Of another test set, or of none: the gate refuses the one, and measures anew for the other.
-    let foreign = !version.test_sha256.is_empty() && version.test_sha256 != data.frozen.sha256;
-    if foreign || version.spec.classes != data.classes {
-        let outcomes = registry.outcomes(&version).await?.unwrap_or_else(|| like.clone());
-        return Ok((version, outcomes));
-    }
-    let weights = version.files.get(WEIGHTS).cloned();
-    let weights = weights.ok_or_else(|| Error::data(format!("version {id} has no {WEIGHTS}")))?;
-    let ours = job.model.take();
-    job.model = Some(job.store.put_json(&job.key("model-current.json"), &version.spec).await?);
-    let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
-    let measured = measuring::measure(job, "current", &weights, &[], &shards, &like.conditions).await;
-    job.model = ours;
-    Ok((Version { test_sha256: data.frozen.sha256.clone(), ..version }, measured?.outcomes))
+    Ok(Outcome::of(job, night, data, &entry.note, entry.current))
 }
 
 /// Writes the report and the version, and promotes or rejects it.
@@ -369,7 +269,7 @@ async fn conclude(
     });
     let version = publish::version(job, registry, night, &spec, &trained.checkpoint, &record, &outcomes).await?;
     let entry = settle(registry, night, &version, &decision).await?;
-    let ended = outcome(job, night, &data, &entry.note, entry.current);
+    let ended = Outcome::of(job, night, &data, &entry.note, entry.current);
     Ok(Outcome { clean: Some(decision.clean.after), robust: decision.robust.as_ref().map(|r| r.after), ..ended })
 }
 
@@ -394,24 +294,6 @@ async fn settle(
         // Somebody promoted another one during the night.
         Err(e) if e.kind() == Kind::Rejected => reject(e.to_string()).await,
         promoted => promoted,
-    }
-}
-
-fn outcome(job: &Job, night: &Night, data: &Data, note: &Note, current: Option<VersionId>) -> Outcome {
-    Outcome {
-        model: night.model.clone(),
-        night: night.night.clone(),
-        outcome: note.what,
-        reason: note.reason.clone(),
-        current,
-        clean: None,
-        robust: None,
-        epsilon: job.spec.settings.gate.epsilon.value(),
-        known: data.known,
-        new: data.new,
-        removed: data.removed.len() as u64,
-        replaced: data.replaced.len() as u64,
-        quarantined: data.quarantined.len() as u64,
     }
 }
 

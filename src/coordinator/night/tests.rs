@@ -338,7 +338,7 @@ async fn shards_that_no_page_names_are_removed() {
         let key = Key::new(format!("models/flowers/data/shards/{shard}")).unwrap();
         world.store.put_bytes(&key, "x").await.unwrap();
     }
-    data::tidy(&*world.store, &world.registry).await.unwrap();
+    shards::tidy(&*world.store, &world.registry).await.unwrap();
     let gone = Key::new("models/flowers/data/shards/left-behind").unwrap();
     assert_eq!(world.store.get(&gone).await.err().unwrap().kind(), Kind::NotFound);
     assert!(world.store.get(&Key::new("models/flowers/data/shards/test-0").unwrap()).await.is_ok());
