@@ -155,6 +155,7 @@ async fn retrain(
     if let Some(same) = trained_already(job, registry, night, &data).await? {
         return skip(job, registry, night, &data, &same).await;
     }
+    current::comparable(job, registry, night.against.as_ref(), &data.classes, &data.frozen).await?;
     let spec = ModelSpec::new(&job.spec.settings.model, data.classes.clone());
     job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
     let initial = program::initial_checkpoint(job, &spec.classes).await?;

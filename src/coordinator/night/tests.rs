@@ -33,8 +33,8 @@ impl World {
     }
 
     /// A version that somebody made.
-    async fn version(&self, id: &str) -> Version {
-        let draft = Version {
+    async fn version(&self, id: &str, change: impl FnOnce(&mut Version)) -> Version {
+        let mut draft = Version {
             version: Version::format(),
             model: self.registry.model().clone(),
             id: VersionId(id.into()),
@@ -59,6 +59,7 @@ impl World {
             gate: None,
             files: Default::default(),
         };
+        change(&mut draft);
         self.registry.publish(draft, Vec::new()).await.unwrap()
     }
 
@@ -284,7 +285,7 @@ async fn a_night_whose_version_is_there_is_not_begun_anew() {
         Night::submission(&world.store, &settings, &VersionId(night.into()), place, || Ok(None)).await
     };
     assert_eq!(begin("n1").await.unwrap().id, name("flowers-n1"));
-    world.version("n1").await;
+    world.version("n1", |_| {}).await;
     let error = begin("n1").await.unwrap_err();
     let said = error.to_string();
     assert!(error.kind() == Kind::Usage && said.contains("there is a version n1 of flowers already"), "{said}");
@@ -342,6 +343,32 @@ async fn shards_that_no_page_names_are_removed() {
     let gone = Key::new("models/flowers/data/shards/left-behind").unwrap();
     assert_eq!(world.store.get(&gone).await.err().unwrap().kind(), Kind::NotFound);
     assert!(world.store.get(&Key::new("models/flowers/data/shards/test-0").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_cannot_be_compared_in_the_end_is_not_trained() {
+    let world = World::new();
+    let job = Job::for_tests(&world.store, settings()).await;
+    let classes = ["daisy".to_string(), "rose".to_string()];
+    let key = Key::new("models/flowers/data/shards/test").unwrap();
+    let blob = world.store.put_bytes(&key, "photos").await.unwrap();
+    let frozen = Frozen::new(&classes, Split::Test, vec![Stored { split: Split::Test, samples: Vec::new(), blob }]);
+    world.version("by-hand", |_| {}).await;
+    world.version("same", |v| v.test_sha256.clone_from(&frozen.sha256)).await;
+    world.version("elsewhere", |v| v.test_sha256 = "another test set".into()).await;
+    world.version("tulips", |v| v.spec.classes[1] = "tulip".into()).await;
+    let compare = async |id: &str| {
+        current::comparable(&job, &world.registry, Some(&VersionId(id.into())), &classes, &frozen).await
+    };
+    compare("by-hand").await.unwrap();
+    compare("same").await.unwrap();
+    for (id, words) in [("elsewhere", "on the test set another test, "), ("tulips", "it knows daisy, tulip")] {
+        let error = compare(id).await.unwrap_err();
+        assert!(error.kind() == Kind::Data && error.to_string().contains(words), "{error}");
+    }
+    world.store.put_bytes(&key, "others").await.unwrap();
+    let error = current::comparable(&job, &world.registry, None, &classes, &frozen).await.unwrap_err();
+    assert!(error.kind() == Kind::Data && error.to_string().contains("test set is damaged"), "{error}");
 }
 
 #[tokio::test]
