@@ -9,7 +9,7 @@ use super::embedding::Compared;
 use super::lease::Lease;
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use super::shards;
-use crate::config::{Balance, StoreSettings};
+use crate::config::{Balance, DataSettings, StoreSettings};
 use crate::coordinator::preparation::{inspect, list, remembered};
 use crate::coordinator::source;
 use crate::coordinator::stage::Job;
@@ -178,7 +178,7 @@ fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
     let seen = inspected.iter().filter(|i| !grow::is_unseen(i));
     let seen: BTreeMap<String, Inspected> = seen.map(|i| (i.photo.path.clone(), i.clone())).collect();
     let Plan { classes, shards, quarantined, duplicates } =
-        plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?;
+        plan::plan(inspected, &one_side(&s.data), s.job.seed, s.train.replicas)?;
     let sides: BTreeSet<Split> = shards.iter().map(|s| s.split).collect();
     let freeze = [Split::Test, Split::Val].into_iter().find(|s| sides.contains(s)).ok_or_else(|| {
         Error::data("there is no test or val side to freeze; set data.test_fraction or data.val_fraction")
@@ -200,6 +200,12 @@ fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
     quarantined.iter().for_each(|q| fate(&q.path, Fate::Quarantined));
     duplicates.iter().for_each(|d| fate(&d.path, Fate::Duplicate));
     Ok(Found { classes, shards, fates, quarantined, duplicates, freeze: Some(freeze) })
+}
+
+/// One side is frozen and measured. Where that is `test`, photos of a `val` side would be of no use to anybody.
+fn one_side(data: &DataSettings) -> DataSettings {
+    let val_fraction = if data.test_fraction > 0.0 { 0.0 } else { data.val_fraction };
+    DataSettings { val_fraction, ..data.clone() }
 }
 
 /// A later night.
@@ -234,6 +240,15 @@ mod tests {
     use crate::config::Layers;
     use crate::store::{LocalStore, Store};
     use crate::task::VersionId;
+
+    #[test]
+    fn no_photo_is_put_on_a_side_that_nobody_measures() {
+        let mut data = Layers::new().unwrap().resolve().unwrap().settings.data;
+        assert!(data.val_fraction > 0.0 && data.test_fraction > 0.0, "as they come");
+        assert_eq!((one_side(&data).val_fraction, one_side(&data).test_fraction), (0.0, data.test_fraction));
+        data.test_fraction = 0.0;
+        assert_eq!(one_side(&data), data, "then val is frozen");
+    }
 
     #[tokio::test]
     async fn a_night_that_goes_on_knows_what_it_was_without() {
