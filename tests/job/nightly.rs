@@ -211,6 +211,26 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     assert_eq!(after["night"]["replaced"], json!(["train/roses/new-1.bmp"]));
     assert_ne!(after["provenance"]["dataset_sha256"], before["provenance"]["dataset_sha256"]);
     assert_eq!(after["splits"], before["splits"], "no photo more, no photo less");
+
+    // The same photos from an archive, and the same command again.
+    let archive = nights.scene.path("photos.tar");
+    let mut tar = tar::Builder::new(File::create(&archive).unwrap());
+    tar.append_dir_all("photos", &nights.scene.photos).unwrap();
+    tar.finish().unwrap();
+    let seventh = || Nights::end(nights.command_on(archive.to_str().unwrap(), "n7", &[]));
+    let (code, ended, said) = seventh();
+    assert_eq!((code, &ended["outcome"], &ended["replaced"]), (Some(0), &"skipped".into(), &0.into()), "{said}");
+    assert_eq!(seventh().1, ended);
+}
+
+#[test]
+fn a_second_night_on_the_same_folder_is_told_to_wait() {
+    let nights = Nights::new();
+    std::fs::create_dir(&nights.store).unwrap();
+    let lock = File::create(nights.store.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let (code, _, said) = nights.run("n1", &[]);
+    assert!(code == Some(7) && said.contains("another night is going on"), "{code:?}: {said}");
 }
 
 #[test]
