@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LIMIT, Registry};
 use crate::error::{Context, Error, Kind, Result};
+use crate::gate::Decision;
 use crate::store::Key;
 use crate::task::VersionId;
 
@@ -65,6 +66,16 @@ pub struct Note {
     /// The gate had not let it pass, or could not judge it.
     #[serde(default)]
     pub forced: bool,
+    /// What the gate said of a version that was rejected: it goes one day, and its figures with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Decision>,
+}
+
+impl Note {
+    /// That something happened, to no version and in no night yet.
+    pub fn new(what: Happening, reason: impl Into<String>) -> Self {
+        Self { what, version: None, night: None, reason: reason.into(), forced: false, gate: None }
+    }
 }
 
 /// An entry of the history.
@@ -153,8 +164,7 @@ impl Registry {
                 return Ok(false);
             }
             let head = history.last();
-            let (what, version) = (Happening::Removed, Some(version.clone()));
-            let note = Note { what, version, night: None, reason: reason.into(), forced: false };
+            let note = Note { version: Some(version.clone()), ..Note::new(Happening::Removed, reason) };
             if self.write_after(head, note, head.and_then(|h| h.current.clone())).await?.is_some() {
                 return Ok(true);
             }

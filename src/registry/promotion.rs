@@ -50,7 +50,7 @@ impl Registry {
                 ));
             }
         };
-        let note = Note { what: Happening::Promoted, version: Some(id.clone()), night: None, reason, forced: !passed };
+        let note = Note { version: Some(id.clone()), forced: !passed, ..Note::new(Happening::Promoted, reason) };
         self.make_current(id, current.as_ref(), note).await
     }
 
@@ -61,7 +61,7 @@ impl Registry {
             return Ok(done);
         }
         let (version, night) = (Some(id.clone()), Some(id.clone()));
-        let note = Note { what: Happening::Promoted, version, night, reason: reason.into(), forced: false };
+        let note = Note { version, night, ..Note::new(Happening::Promoted, reason) };
         self.make_current(id, against, note).await
     }
 
@@ -96,13 +96,7 @@ impl Registry {
                 .ok_or_else(|| Error::usage(format!("{} has no earlier version to go back to", self.model())))?,
         };
         self.verify(&self.version(&target).await?).await?;
-        let note = Note {
-            what: Happening::RolledBack,
-            version: Some(target.clone()),
-            night: None,
-            reason: reason.into(),
-            forced: false,
-        };
+        let note = Note { version: Some(target.clone()), ..Note::new(Happening::RolledBack, reason) };
         self.make_current(&target, current.as_ref(), note).await
     }
 

@@ -338,6 +338,31 @@ async fn the_newest_and_the_promoted_stay() {
 }
 
 #[tokio::test]
+async fn the_figures_of_a_rejected_version_outlive_it() {
+    let world = World::new();
+    world.version("good", 80).await;
+    world.promote("good").await.unwrap();
+    let bad = world.version("bad", 40).await;
+    let decision = world.registry.judged(&bad, Some(&id("good")), &world.rules).await.unwrap();
+    let (version, night) = (Some(id("bad")), Some(id("bad")));
+    let rejected = Note::new(Happening::Rejected, &*decision.reason);
+    world.registry.note(Note { version, night, gate: Some(decision.clone()), ..rejected }).await.unwrap();
+    let shown = async |epsilon: f64| world.registry.trend(epsilon).await.unwrap().nights.pop().unwrap();
+    let before = shown(4.0 / 255.0).await;
+    world.version("newer", 80).await;
+    assert_eq!(world.registry.retain(1).await.unwrap(), [id("bad")]);
+    let after = shown(4.0 / 255.0).await;
+    assert_eq!(
+        (after.what.as_str(), after.clean.unwrap().correct, after.robust.unwrap().correct),
+        ("rejected", 40, 20)
+    );
+    assert_eq!((after.clean, after.robust), (before.clean, before.robust));
+    assert_eq!(after.gate.map(|gate| gate.reason), Some(decision.reason));
+    let elsewhere = shown(0.01).await;
+    assert!(elsewhere.clean.is_some() && elsewhere.robust.is_none(), "it was measured at another budget");
+}
+
+#[tokio::test]
 async fn of_a_removal_and_a_promotion_at_once_one_is_first() {
     let world = World::new();
     for name in ["a", "b", "c"] {
@@ -361,8 +386,7 @@ async fn of_a_removal_and_a_promotion_at_once_one_is_first() {
         "{error}"
     );
     assert_eq!(world.current().await.as_deref(), Some("c"));
-    let (what, version) = (Happening::Added, Some(id("d")));
-    let note = Note { what, version, night: None, reason: String::new(), forced: false };
+    let note = Note { version: Some(id("d")), ..Note::new(Happening::Added, "it is back") };
     world.registry.note(note).await.unwrap();
     world.promote("d").await.unwrap();
 }
@@ -371,13 +395,7 @@ async fn of_a_removal_and_a_promotion_at_once_one_is_first() {
 async fn a_history_that_many_write_to_has_no_gaps() {
     let world = World::new();
     world.version("a", 70).await;
-    let note = |i: usize| Note {
-        what: Happening::Skipped,
-        version: None,
-        night: Some(id(&format!("n{i}"))),
-        reason: String::new(),
-        forced: false,
-    };
+    let note = |i: usize| Note { night: Some(id(&format!("n{i}"))), ..Note::new(Happening::Skipped, "") };
     let notes = (0..10).map(|i| world.registry.note(note(i)));
     let (written, promoted) = tokio::join!(futures_util::future::try_join_all(notes), world.promote("a"));
     assert_eq!(written.unwrap().len(), 10);

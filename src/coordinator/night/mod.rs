@@ -130,8 +130,7 @@ async fn wrap_up(job: &Job, registry: &Registry, lease: &Lease, ended: &Outcome)
 }
 
 async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, error: &Error) {
-    let (version, at) = (None, Some(night.night.clone()));
-    let note = Note { what: Happening::Failed, version, night: at, reason: error.chain(), forced: false };
+    let note = Note { night: Some(night.night.clone()), ..Note::new(Happening::Failed, error.chain()) };
     // It may have been promoted when the deadline struck.
     if let Err(e) = registry.point().await {
         warn!("current.json may name another version than the history does: {}", e.chain());
@@ -225,9 +224,8 @@ async fn skip(job: &Job, registry: &Registry, night: &Night, data: &Data, same: 
     let entry = match registry.outcome_of(&night.night).await? {
         Some(done) => done,
         None => {
-            let (version, at) = (None, Some(night.night.clone()));
-            let note = Note { what: Happening::Skipped, version, night: at, reason, forced: false };
-            registry.note(note).await?
+            let at = Some(night.night.clone());
+            registry.note(Note { night: at, ..Note::new(Happening::Skipped, reason) }).await?
         }
     };
     Ok(Outcome::of(job, night, data, &entry.note, entry.current))
@@ -286,7 +284,8 @@ async fn settle(
     }
     let reject = |reason: String| {
         let (version, at) = (Some(version.id.clone()), Some(night.night.clone()));
-        registry.note(Note { what: Happening::Rejected, version, night: at, reason, forced: false })
+        let rejected = Note::new(Happening::Rejected, reason);
+        registry.note(Note { version, night: at, gate: Some(decision.clone()), ..rejected })
     };
     if !decision.passed {
         return reject(decision.reason.clone()).await;
