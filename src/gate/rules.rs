@@ -70,6 +70,10 @@ fn decide(
     let reason = match (failed.is_empty(), current) {
         (false, _) => failed.join("; "),
         (true, None) => "there was no current model".into(),
+        // Large enough a test set shows falls that the limits allow.
+        (true, Some(current)) if claim == Claim::Worse => {
+            format!("{} than {}, but within what the gate allows", claim.words(), current.version)
+        }
         (true, Some(current)) => format!("no worse than {}: {}", current.version, claim.words()),
     };
     Decision {

@@ -102,6 +102,11 @@ fn better_is_said_only_where_the_paired_test_bears_it_out() {
     assert_eq!((better.claim, better.robust.as_ref().unwrap().gained), (Claim::Better, 12));
     assert_eq!(judged(Some(&before), &of_200(190, 60), &rules()).claim, Claim::Worse);
 
+    let loose = GateSettings { robust_drop: 100.0, ..rules() };
+    let worse = judged(Some(&before), &of_200(190, 60), &loose);
+    assert!(worse.passed && worse.claim == Claim::Worse, "{worse:?}");
+    assert_eq!(worse.reason, "significantly worse than old, but within what the gate allows");
+
     let strict = GateSettings { better: true, ..rules() };
     assert_eq!(failed(&judged(Some(&before), &of_200(163, 103), &strict)), ["it is significantly better"]);
     assert!(judged(Some(&before), &of_200(160, 112), &strict).passed);

@@ -38,7 +38,8 @@ impl Registry {
             Err(e) => return Err(e),
         };
         let reason = match (passed, &forced) {
-            (true, _) => format!("by hand; {found}"),
+            (true, None) => format!("by hand; {found}"),
+            (true, Some(forced)) => format!("by hand: {}; {found}", forced.reason),
             (false, Some(forced)) => format!("forced: {}; the gate says {found}", forced.reason),
             (false, None) => {
                 return Err(Error::new(

@@ -163,6 +163,11 @@ async fn one_that_failed_its_gate_needs_force_and_the_reason_is_kept() {
     let entry = world.registry.promote(&id("poisoned"), &world.rules, forced("we know better")).await.unwrap();
     assert!(entry.note.forced && entry.note.reason.contains("we know better"), "{entry:?}");
     assert_eq!(world.current().await.as_deref(), Some("poisoned"));
+    // Where the gate has nothing against it no force was needed, and the reason is kept all the same.
+    world.version("better", 90).await;
+    let entry = world.registry.promote(&id("better"), &world.rules, forced("it has new roses")).await.unwrap();
+    assert!(!entry.note.forced && entry.note.reason.contains("it has new roses"), "{entry:?}");
+    world.registry.roll_back(None, "back").await.unwrap();
     // From here on nobody expects the figures of before.
     assert_eq!(world.best("pgd20").await.clean, (0.4, "poisoned".to_string()));
 }
