@@ -75,6 +75,17 @@ impl Outcomes {
         self.conditions.iter().position(|c| c.attack == attack && (c.epsilon.value() - epsilon.value()).abs() < 1e-9)
     }
 
+    /// The attacks that were measured with a budget of at most `epsilon`, each once, in their order.
+    pub fn attacks_within(&self, epsilon: f64) -> Vec<String> {
+        let mut attacks: Vec<String> = Vec::new();
+        for condition in self.conditions.iter().filter(|c| c.epsilon.value() <= epsilon + 1e-9) {
+            if condition.attack != "clean" && !attacks.contains(&condition.attack) {
+                attacks.push(condition.attack.clone());
+            }
+        }
+        attacks
+    }
+
     /// Images classified correctly under condition number `condition`.
     pub fn count(&self, condition: usize) -> Count {
         self.count_where(condition, |_| true)
@@ -116,6 +127,19 @@ mod tests {
         assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5, "{low} {high}");
         let (low, high) = Count { correct: 0, n: 20 }.wilson();
         assert!(low == 0.0 && (high - 0.1611).abs() < 5e-5, "{high}");
+    }
+
+    #[test]
+    fn attacks_are_listed_once_and_only_up_to_their_budget() {
+        let conditions = [("clean", 0.0), ("fgsm", 0.01), ("pgd20", 0.01), ("fgsm", 0.02), ("apgd", 0.02)];
+        let condition = |&(attack, epsilon): &(&str, f64)| Condition {
+            attack: attack.into(),
+            epsilon: Epsilon::new(epsilon).unwrap_or(Epsilon::ZERO),
+        };
+        let outcomes = Outcomes { conditions: conditions.iter().map(condition).collect(), images: Vec::new() };
+        assert_eq!(outcomes.attacks_within(0.0), [""; 0]);
+        assert_eq!(outcomes.attacks_within(0.01), ["fgsm", "pgd20"]);
+        assert_eq!(outcomes.attacks_within(0.02), ["fgsm", "pgd20", "apgd"]);
     }
 
     proptest! {

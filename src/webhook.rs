@@ -14,7 +14,7 @@ pub async fn tell(settings: &WebhookSettings, text: &str) {
         return;
     }
     let limit = Duration::from_secs(settings.timeout);
-    let (url, body) = (settings.url.clone(), json!({ "text": text }));
+    let (url, body) = (settings.url.clone(), json!({ "text": escaped(text) }));
     let sent = tokio::task::spawn_blocking(move || post(&url, &body, limit));
     // The thread has a limit of its own; this one holds even where a name server does not keep it.
     let outcome = match tokio::time::timeout(limit + Duration::from_secs(1), sent).await {
@@ -26,6 +26,11 @@ pub async fn tell(settings: &WebhookSettings, text: &str) {
         Ok(()) => info!("told {}", masked(&settings.url)),
         Err(why) => warn!("the webhook {} was not told: {why}", masked(&settings.url)),
     }
+}
+
+/// What Slack would take for a link or a mention.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn post(url: &str, body: &serde_json::Value, limit: Duration) -> Result<(), String> {
@@ -85,7 +90,7 @@ mod tests {
         tell(&settings(url, 20), "roses: \"promoted\" <&>").await;
         let (head, body) = server.join().unwrap();
         assert!(head.starts_with("POST /services/T0/secret ") && head.to_lowercase().contains("application/json"));
-        assert_eq!(body, json!({ "text": "roses: \"promoted\" <&>" }));
+        assert_eq!(body, json!({ "text": "roses: \"promoted\" &lt;&amp;&gt;" }));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! `hardy nightly`: a night of a model in this process, and two weeks of them as a rehearsal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -90,11 +90,8 @@ fn night(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
         std::fs::create_dir_all(folder)
             .context(Kind::Storage, || format!("the store {} cannot be written", folder.display()))?;
     }
-    let _lock = local.as_ref().map(|folder| lock(folder, folder)).transpose()?;
-    let photos = match args.data.contains("://") {
-        true => args.data.clone(),
-        false => source(args.data.as_ref(), scratch.path())?,
-    };
+    let _lock = local.as_ref().map(|folder| lock(folder, folder).map_err(|e| overlap(folder, e))).transpose()?;
+    let photos = photos(&args.data, local.as_deref())?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match args.workers.unwrap_or(settings.worker.count) {
         0 => cores,
@@ -131,6 +128,30 @@ fn night(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
     ended.verdict()
 }
 
+/// Where the photos are. What is unpacked lies in the store, so that the same command finds it again.
+fn photos(data: &str, store: Option<&Path>) -> Result<String> {
+    let path = Path::new(data);
+    match store {
+        _ if data.contains("://") => Ok(data.to_string()),
+        None if path.is_file() => Err(Error::usage(format!(
+            "{data} is no folder, and with a store in S3 there is no place to unpack it to at which an interrupted night \
+             would find it again; unpack it, or have a cluster do the night: hardy submit --night"
+        ))),
+        _ => source(path, store.unwrap_or(path)),
+    }
+}
+
+/// Of two nights on one folder the second one is told what two on a cluster are told.
+fn overlap(store: &Path, e: Error) -> Error {
+    match e.kind() {
+        Kind::Usage => Error::job(format!(
+            "another night is going on in {}; two nights must not overlap: wait for its end",
+            store.display()
+        )),
+        _ => e,
+    }
+}
+
 /// How the night ended, if it has.
 async fn over(store: &Arc<dyn Store>, spec: &JobSpec) -> Result<Option<Outcome>> {
     let key = JobSpec::prefix(&spec.id).join("result/night.json");
@@ -138,5 +159,36 @@ async fn over(store: &Arc<dyn Store>, spec: &JobSpec) -> Result<Option<Outcome>>
         Ok(ended) => Ok(Some(ended)),
         Err(e) if e.kind() == Kind::NotFound => Ok(None),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unpacked_lies_where_the_same_night_finds_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("photos.tar");
+        let mut tar = tar::Builder::new(std::fs::File::create(&archive).unwrap());
+        for name in ["daisy/1.jpg", "rose/1.jpg"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(4);
+            header.set_mode(0o644);
+            header.set_mtime(1_700_000_000);
+            tar.append_data(&mut header, name, &b"JPEG"[..]).unwrap();
+        }
+        tar.finish().unwrap();
+        let (archive, store) = (archive.to_str().unwrap(), folder.path().join("store"));
+        let first = photos(archive, Some(&store)).unwrap();
+        assert!(Path::new(&first).starts_with(&store) && Path::new(&first).join("rose/1.jpg").exists(), "{first}");
+        assert_eq!(photos(archive, Some(&store)).unwrap(), first);
+
+        let error = photos(archive, None).unwrap_err();
+        assert!(error.kind() == Kind::Usage && error.to_string().contains("hardy submit --night"), "{error}");
+        assert_eq!(photos(&first, None).unwrap(), Path::new(&first).canonicalize().unwrap().to_str().unwrap());
+        assert_eq!(photos("s3://bucket/photos", None).unwrap(), "s3://bucket/photos");
+        assert_eq!(photos("nothing", None).unwrap_err().kind(), Kind::NotFound);
     }
 }

@@ -130,17 +130,18 @@ pub(super) fn run(args: SimulateArgs, json: bool, quiet: bool) -> Result<()> {
     summary.verdict()
 }
 
-/// What happens each night: the special ones at about a third, a half, seven and nine tenths.
+/// What happens each night: the special ones at about a third, a half, seven and nine tenths; where nights are few, in the
+/// next free one, if there is one.
 fn script(nights: u32) -> Vec<Event> {
     let mut events = vec![Event::PhotosCame; nights as usize];
     let special = [Event::NoNewPhotos, Event::LabelsShuffled, Event::Killed, Event::BrokenPhotos];
+    events[0] = Event::First;
     for (event, tenths) in special.into_iter().zip([3, 5, 7, 9]) {
         let place = (nights as usize * tenths) / 10;
-        if (1..events.len()).contains(&place) {
-            events[place] = event;
+        if let Some(free) = events.iter_mut().skip(place).find(|there| **there == Event::PhotosCame) {
+            *free = event;
         }
     }
-    events[0] = Event::First;
     events
 }
 
@@ -395,6 +396,9 @@ mod tests {
             assert_eq!(nights.iter().filter(|e| **e == event).count(), 1, "{event:?}");
         }
         assert_eq!(script(1), [Event::First]);
-        assert!(script(3).contains(&Event::LabelsShuffled));
+        assert_eq!(script(3), [Event::First, Event::NoNewPhotos, Event::LabelsShuffled]);
+        assert_eq!(script(4), [Event::First, Event::NoNewPhotos, Event::LabelsShuffled, Event::Killed]);
+        let five = [Event::NoNewPhotos, Event::LabelsShuffled, Event::Killed, Event::BrokenPhotos];
+        assert_eq!(script(5)[1..], five);
     }
 }

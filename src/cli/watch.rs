@@ -21,7 +21,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
   hardy watch nightly-2026-11-22
   hardy watch --json nightly-2026-11-22   # the whole status as a line whenever it changes
 
-Ends with the job; exit code 0 when it is done, 7 when it failed or was cancelled.")]
+Ends with the job; exit code 0 when it is done, 7 when it failed or was cancelled, 8 when it is a night whose model
+the gate rejected.")]
 pub(super) struct WatchArgs {
     #[command(flatten)]
     settings: SettingsArgs,

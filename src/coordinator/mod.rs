@@ -14,6 +14,7 @@ mod preparation;
 mod program;
 mod progress;
 mod results;
+mod source;
 mod spec;
 mod stage;
 mod training;
@@ -32,7 +33,7 @@ use crate::health::Pulse;
 use crate::jobs::Jobs;
 use crate::metrics::CoordinatorMetrics;
 use crate::queue::Queue;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 #[cfg(test)]
 pub use log::Done as Finished;
@@ -122,18 +123,22 @@ impl Coordinator {
     }
 
     async fn program(&self, job: &mut Job) -> Result<()> {
-        if let Program::Rehearse { tasks, stored } = job.spec.program {
-            let found = program::rehearse(job, tasks, stored).await?;
-            return results::write_rehearsal(job, found).await;
-        }
-        let source = store::open(&job.spec.source, &self.access).await?;
         match job.spec.program {
-            Program::Rehearse { .. } => Ok(()),
+            Program::Rehearse { tasks, stored } => {
+                let found = program::rehearse(job, tasks, stored).await?;
+                return results::write_rehearsal(job, found).await;
+            }
+            // It opens its source itself: that it cannot is told like any other failure of a night.
+            Program::Night => return night::run(job, &self.access, &self.webhook).await,
+            _ => {}
+        }
+        let source = source::open(job, &self.access).await?;
+        match job.spec.program {
+            Program::Rehearse { .. } | Program::Night => Ok(()),
             Program::Train => {
                 let trained = program::train(job, &*source).await?;
                 results::write(job, trained).await
             }
-            Program::Night => night::run(job, &*source, &self.webhook).await,
             Program::Evaluate => {
                 let evaluated = program::evaluate(job, &*source).await?;
                 results::write_evaluation(job, evaluated).await

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use futures_util::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::spec::{JobSpec, Program};
+use super::source::entries;
+use super::spec::Program;
 use super::stage::Job;
 use super::training::{Shards, output};
 use crate::config::Balance;
@@ -78,9 +78,9 @@ impl Prepared {
 
 /// Runs the stages.
 pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<Prepared> {
-    let spec = &job.spec;
-    let training = spec.program == Program::Train;
-    let photos = remembered(job, "plan/photos.json", || list(source, spec, training)).await?;
+    let here: &Job = job;
+    let training = here.spec.program == Program::Train;
+    let photos = remembered(here, "plan/photos.json", || list(here, source, training)).await?;
     let inspected = inspect(job, &photos).await?;
     let s = &job.spec.settings;
     let mut plan = match job.spec.program {
@@ -112,7 +112,7 @@ pub(super) async fn inspect(job: &mut Job, photos: &[Photo]) -> Result<Vec<Inspe
             Some(part) => inspected.extend(read::<Vec<Inspected>>(job, &output(part, "photos")?).await?),
             None => inspected.extend(chunk.iter().map(|photo| Inspected {
                 photo: photo.clone(),
-                finding: Finding::Unusable("the task that was to look at it failed (job.poison)".into()),
+                finding: Finding::Unseen("the task that was to look at it failed (job.poison)".into()),
             })),
         }
     }
@@ -120,14 +120,25 @@ pub(super) async fn inspect(job: &mut Job, photos: &[Photo]) -> Result<Vec<Inspe
 }
 
 /// Has shards packed; none stands for one that cannot be (`job.poison`).
-pub(super) async fn pack(job: &mut Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<Option<Success>>> {
+async fn pack(job: &mut Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<Option<Success>>> {
+    let tasks = packing(job, classes, shards).await?;
+    job.parts("pack shards", tasks).await
+}
+
+/// Has shards packed, every one.
+pub(super) async fn pack_all(job: &mut Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<Success>> {
+    let tasks = packing(job, classes, shards).await?;
+    job.stage("pack shards", tasks).await
+}
+
+async fn packing(job: &Job, classes: &[String], shards: &[ShardPlan]) -> Result<Vec<(TaskId, Work)>> {
     let mut tasks = Vec::new();
     for shard in shards {
         let id = format!("shard-{}-{:05}", shard.split.name(), shard.index);
         let blob = job.store.put_json(&job.key(format!("plan/{id}.json")), &(classes, shard)).await?;
         tasks.push((TaskId(id), Work::Shard { plan: blob }));
     }
-    job.parts("pack shards", tasks).await
+    Ok(tasks)
 }
 
 /// Computes a value once per job: a later coordinator reads what the first one wrote.
@@ -148,8 +159,8 @@ where
 }
 
 /// The photos of a source; `training` asks for classes that can be trained on.
-pub(super) async fn list(source: &dyn crate::store::Store, spec: &JobSpec, training: bool) -> Result<Vec<Photo>> {
-    let entries: Vec<Entry> = source.list(None).await?.try_collect().await?;
+pub(super) async fn list(job: &Job, source: &dyn crate::store::Store, training: bool) -> Result<Vec<Photo>> {
+    let (spec, entries) = (&job.spec, entries(job, source).await?);
     let files = entries.iter().map(|e| (e.key.as_str().to_string(), e.size));
     let classless = !spec.settings.attack.label.is_empty();
     let mut photos = match spec.program {

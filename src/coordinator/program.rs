@@ -249,7 +249,7 @@ pub(super) fn checks(
 }
 
 /// A check that fails where the job went on without something.
-fn completeness(left_out: &[LeftOut]) -> Option<Check> {
+pub(super) fn completeness(left_out: &[LeftOut]) -> Option<Check> {
     let first = left_out.first()?;
     Some(Check {
         name: "job: nothing was left out".into(),

@@ -5,18 +5,68 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Coordinator, JobSpec, Observer, Program};
+use super::post::Post;
+use super::preparation::pack_all;
+use super::{Coordinator, Job, JobSpec, Night, Observer, Program};
 use crate::config::{Layers, Settings};
-use crate::error::{Kind, Result};
+use crate::dataset::{ShardPlan, Split};
+use crate::error::{Error, Kind, Result};
 use crate::jobs::{Jobs, State, Status};
 use crate::queue::{Delivery, MemoryQueue, Queue, Topic};
-use crate::store::{LocalStore, Store};
-use crate::task::{Event, JobId, Report, Success, Task, TaskId, VERSION, WorkerId};
+use crate::registry::{Happening, Registry};
+use crate::store::{Blob, Entry, Key, LocalStore, Reader, Store};
+use crate::task::{Event, JobId, ModelName, Report, Success, Task, TaskId, VERSION, WorkerId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A store of which the objects that have `below` in their keys are out of reach.
+#[derive(Debug)]
+pub(super) struct Away {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) below: &'static str,
+}
+
+impl Away {
+    fn check(&self, key: &Key) -> Result<()> {
+        match key.as_str().contains(self.below) {
+            true => Err(Error::storage(format!("{key} is out of reach"))),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Away {
+    async fn put(&self, key: &Key, body: Reader) -> Result<Blob> {
+        self.check(key)?;
+        self.store.put(key, body).await
+    }
+
+    async fn create(&self, key: &Key, body: Bytes) -> Result<bool> {
+        self.check(key)?;
+        self.store.create(key, body).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Reader> {
+        self.check(key)?;
+        self.store.get(key).await
+    }
+
+    async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<Entry>>> {
+        self.store.list(prefix).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.check(key)?;
+        self.store.delete(key).await
+    }
+}
 
 struct World {
     _folder: tempfile::TempDir,
@@ -169,6 +219,49 @@ async fn a_job_of_which_everything_fails_fails_whatever_its_policy() {
     world.settings.job.poison = crate::config::Poison::Skip;
     world.worker("w", move |_, _| failed(Kind::Data));
     assert!(run(&world, 3).await.unwrap_err().chain().contains("all tasks of stage rehearse failed"));
+}
+
+#[tokio::test]
+async fn a_shard_that_a_night_needs_is_not_left_out_and_may_be_packed_the_next_time() {
+    let mut world = World::new();
+    world.settings.job.poison = crate::config::Poison::Skip;
+    world.worker("w", |_, number| if number <= 3 { failed(Kind::Data) } else { done() });
+    let mut job = Job::for_tests(&world.store, world.settings.clone()).await;
+    job.queue = world.queue.clone();
+    let post = Post::default();
+    job.inbox = post.open(&job.spec.id);
+    let shards = [ShardPlan { split: Split::Train, index: 0, samples: Vec::new() }];
+    let work = async {
+        let error = pack_all(&mut job, &[], &shards).await.unwrap_err();
+        assert!(error.kind() == Kind::Data && error.chain().contains("the shard is corrupt"), "{}", error.chain());
+        assert!(job.gave_up && job.left_out.is_empty());
+        job.log.reopen().await.unwrap();
+        assert_eq!(pack_all(&mut job, &[], &shards).await.unwrap().len(), 1);
+    };
+    let sorted = async {
+        tokio::select! {
+            () = work => {}
+            broken = post.sort(&*world.queue) => panic!("{broken:?}"),
+        }
+    };
+    tokio::time::timeout(PATIENCE, sorted).await.expect("an end in time");
+}
+
+#[tokio::test]
+async fn a_night_without_a_cluster_that_fails_on_the_store_says_so_and_gives_its_lease_back() {
+    let world = World::new();
+    let store: Arc<dyn Store> = Arc::new(Away { store: world.store.clone(), below: "/plan/" });
+    let coordinator = Coordinator { store, ..world.coordinator("c") };
+    let model: ModelName = "flowers".parse().unwrap();
+    let night = Night { model: model.clone(), night: "n1".parse().unwrap(), against: None, asked: String::new() };
+    let spec = JobSpec { program: Program::Night, night: Some(night), ..world.job("flowers-n1", 0) };
+    let error = coordinator.run(spec, Observer::new(|_| {})).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Storage);
+    let head = Registry::new(world.store.clone(), &model).head().await.unwrap().unwrap();
+    assert_eq!(head.note.what, Happening::Failed);
+    assert!(head.note.reason.contains("is out of reach"), "{}", head.note.reason);
+    let lease = world.store.get(&Key::new("models/flowers/night.json").unwrap()).await;
+    assert_eq!(lease.err().map(|e| e.kind()), Some(Kind::NotFound));
 }
 
 #[tokio::test]

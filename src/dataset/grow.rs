@@ -3,7 +3,7 @@
 //! What was decided stays decided: a photo keeps its side for as long as it is there, and the frozen test
 //! set never changes. Only new photos are looked at.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,7 @@ pub type Photos = BTreeMap<String, Known>;
 pub struct Growth {
     /// Shards to be made.
     pub shards: Vec<ShardPlan>,
-    /// What became of each new photo.
+    /// What became of each new photo that was looked at.
     pub fates: Photos,
     /// Photos set aside.
     pub quarantined: Vec<Quarantined>,
@@ -113,12 +113,13 @@ pub struct Terms<'a> {
 ///
 /// New photos train, but `held_fraction` of them are held, drawn by each photo's path alone; one that nearly
 /// equals a known photo goes to the same side. Photos that are the same as known ones, or nearly the same as
-/// those of a measured side, are dropped.
+/// those of a measured side, are dropped. One that nobody has looked at is set aside, but has no fate: it is new again
+/// the next time.
 ///
 /// # Errors
 /// Of kind `Data`: a class that is not among `classes`, and unusable photos that are suddenly many.
 pub fn grow(new: Vec<Inspected>, known: &Photos, again: &[String], terms: &Terms) -> Result<Growth> {
-    let (came, classes) = (new.len(), terms.classes);
+    let classes = terms.classes;
     if let Some(stranger) = new.iter().find(|p| classes.binary_search(&p.photo.class).is_err()) {
         return Err(Error::data(format!(
             "photo {:?} has a class that the frozen test set does not know, {:?}; it knows {}. A model with other classes \
@@ -134,9 +135,12 @@ pub fn grow(new: Vec<Inspected>, known: &Photos, again: &[String], terms: &Terms
     let mut fate = |path: &str, fate: Fate| {
         fates.extend(seen.get(path).map(|photo| (path.to_string(), Known::new(photo, fate))));
     };
+    let unseen: HashSet<String> = new.iter().filter(|p| is_unseen(p)).map(|p| p.photo.path.clone()).collect();
+    let looked_at = new.len() - unseen.len();
     let (mut fresh, quarantined) = sift(new, classes, terms.seed);
-    sudden(&quarantined, came, known, terms.nightly)?;
-    quarantined.iter().for_each(|q| fate(&q.path, Fate::Quarantined));
+    let unusable: Vec<&Quarantined> = quarantined.iter().filter(|q| !unseen.contains(&q.path)).collect();
+    sudden(&unusable, looked_at, known, terms.nightly)?;
+    unusable.iter().for_each(|q| fate(&q.path, Fate::Quarantined));
     fresh.retain(|photo| {
         let reserved = matches!(photo.split, Some(Split::Val | Split::Test));
         if reserved {
@@ -171,12 +175,17 @@ pub fn grow(new: Vec<Inspected>, known: &Photos, again: &[String], terms: &Terms
 fn brightness(photo: &Inspected) -> u16 {
     match photo.finding {
         Finding::Usable { brightness, .. } => brightness,
-        Finding::Unusable(_) => 0,
+        Finding::Unusable(_) | Finding::Unseen(_) => 0,
     }
 }
 
+/// Whether nobody has looked at a photo.
+pub fn is_unseen(photo: &Inspected) -> bool {
+    matches!(photo.finding, Finding::Unseen(_))
+}
+
 /// Refuses a night in which photos cannot be used far more often than before.
-fn sudden(quarantined: &[Quarantined], came: usize, known: &Photos, settings: &NightlySettings) -> Result<()> {
+fn sudden(quarantined: &[&Quarantined], came: usize, known: &Photos, settings: &NightlySettings) -> Result<()> {
     let before = known.values().filter(|k| k.fate == Fate::Quarantined).count() as f64 / known.len().max(1) as f64;
     let now = quarantined.len() as f64 / came.max(1) as f64;
     if quarantined.len() < settings.quarantine_least.max(1) || now <= before + settings.quarantine_growth {
@@ -355,6 +364,21 @@ mod tests {
         let mut usual = known(&[("daisy/old", 1, Split::Train)]);
         usual.insert("rose/old".into(), Known { size: 0, stamp: None, fate: Fate::Quarantined });
         assert!(grown(new, &usual, &[]).is_ok(), "half of them always were broken");
+    }
+
+    #[test]
+    fn what_nobody_has_looked_at_is_told_and_not_remembered() {
+        let mut new: Vec<_> = (0..40).map(|i| photo(&format!("daisy/{i}"), 100 + i)).collect();
+        let unseen = |path: &str| Inspected { finding: Finding::Unseen("its task failed".into()), ..broken(path) };
+        new.extend((0..20).map(|i| unseen(&format!("rose/{i}"))));
+        let growth = grown(new.clone(), &Photos::new(), &[]).unwrap();
+        assert_eq!((growth.quarantined.len(), growth.fates.len()), (20, 40));
+        assert_eq!(growth.quarantined[0].reason, "its task failed");
+        assert!(!growth.fates.keys().any(|path| path.starts_with("rose/")));
+        // Nor does it count among those of which some are broken.
+        new.extend((0..5).map(|i| broken(&format!("rose/bad-{i}"))));
+        let error = grown(new, &Photos::new(), &[]).unwrap_err();
+        assert!(error.to_string().contains("5 of 45 new photos"), "{error}");
     }
 
     #[test]

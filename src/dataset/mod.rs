@@ -93,6 +93,8 @@ pub enum Finding {
     },
     /// It cannot, for this reason (one sentence for a person).
     Unusable(String),
+    /// Nobody has looked at it, for this reason; another job may.
+    Unseen(String),
 }
 
 /// One photo on its way into a shard.

@@ -37,8 +37,8 @@ pub struct Subject<'a> {
 pub struct Best {
     /// Clean accuracy, in `[0, 1]`, and the version that had it.
     pub clean: (f64, String),
-    /// Robust accuracy, likewise.
-    pub robust: (f64, String),
+    /// Robust accuracy under the same attacks, likewise; none where every one was measured under others.
+    pub robust: Option<(f64, String)>,
 }
 
 /// What the gate says.

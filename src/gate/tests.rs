@@ -78,7 +78,7 @@ fn many_small_falls_do_not_add_up() {
     let (before, after) = (of_200(158, 98), of_200(157, 97));
     let names = classes();
     let subject = |version, outcomes| Subject { version, classes: &names, test_sha256: "t", outcomes, checks: &[] };
-    let best = Best { clean: (0.80, "first".into()), robust: (0.49, "second".into()) };
+    let best = Best { clean: (0.80, "first".into()), robust: Some((0.49, "second".into())) };
     let decision = judge(&subject("new", &after), Some(&subject("old", &before)), Some(&best), &rules());
     assert_eq!(failed(&decision), ["clean accuracy keeps up with the best promoted"]);
     assert!(decision.reason.contains("80.0 % of first"), "{}", decision.reason);
@@ -101,6 +101,11 @@ fn better_is_said_only_where_the_paired_test_bears_it_out() {
     let better = judged(Some(&before), &of_200(160, 112), &rules());
     assert_eq!((better.claim, better.robust.as_ref().unwrap().gained), (Claim::Better, 12));
     assert_eq!(judged(Some(&before), &of_200(190, 60), &rules()).claim, Claim::Worse);
+
+    let loose = GateSettings { robust_drop: 100.0, ..rules() };
+    let worse = judged(Some(&before), &of_200(190, 60), &loose);
+    assert!(worse.passed && worse.claim == Claim::Worse, "{worse:?}");
+    assert_eq!(worse.reason, "significantly worse than old, but within what the gate allows");
 
     let strict = GateSettings { better: true, ..rules() };
     assert_eq!(failed(&judged(Some(&before), &of_200(163, 103), &strict)), ["it is significantly better"]);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LIMIT, Registry};
 use crate::error::{Context, Error, Kind, Result};
+use crate::gate::Decision;
 use crate::store::Key;
 use crate::task::VersionId;
 
@@ -65,6 +66,16 @@ pub struct Note {
     /// The gate had not let it pass, or could not judge it.
     #[serde(default)]
     pub forced: bool,
+    /// What the gate said of a version that was rejected: it goes one day, and its figures with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Decision>,
+}
+
+impl Note {
+    /// That something happened, to no version and in no night yet.
+    pub fn new(what: Happening, reason: impl Into<String>) -> Self {
+        Self { what, version: None, night: None, reason: reason.into(), forced: false, gate: None }
+    }
 }
 
 /// An entry of the history.
@@ -120,7 +131,7 @@ impl Registry {
     /// Makes `version` current, provided that `expected` is until then.
     ///
     /// # Errors
-    /// [`Kind::Rejected`] when another one is or becomes current first.
+    /// [`Kind::Rejected`] when another one is or becomes current first, [`Kind::NotFound`] when it is being removed.
     pub(super) async fn make_current(
         &self,
         version: &VersionId,
@@ -128,14 +139,34 @@ impl Registry {
         note: Note,
     ) -> Result<Entry> {
         for _ in 0..TRIES {
-            let head = self.head().await?;
-            let current = head.as_ref().and_then(|h| h.current.as_ref());
-            if current != expected {
-                return Err(self.overtaken(version, expected, head.as_ref()));
+            let history = self.history().await?;
+            let head = history.last();
+            if head.and_then(|h| h.current.as_ref()) != expected {
+                return Err(self.overtaken(version, expected, head));
             }
-            if let Some(entry) = self.write_after(head.as_ref(), note.clone(), Some(version.clone())).await? {
+            if is_removed(&history, version) {
+                return Err(Error::not_found(format!("version {version} of {} was removed", self.model())));
+            }
+            if let Some(entry) = self.write_after(head, note.clone(), Some(version.clone())).await? {
                 self.point_to(&entry).await?;
                 return Ok(entry);
+            }
+        }
+        Err(Error::storage(format!("the history of {} is written to by too many at once", self.model())))
+    }
+
+    /// Remembers that `version` is removed, unless it ever was current: whoever promotes it at the same time is first or
+    /// finds it removed.
+    pub(super) async fn give_up(&self, version: &VersionId, reason: &str) -> Result<bool> {
+        for _ in 0..TRIES {
+            let history = self.history().await?;
+            if history.iter().any(|e| e.current.as_ref() == Some(version)) {
+                return Ok(false);
+            }
+            let head = history.last();
+            let note = Note { version: Some(version.clone()), ..Note::new(Happening::Removed, reason) };
+            if self.write_after(head, note, head.and_then(|h| h.current.clone())).await?.is_some() {
+                return Ok(true);
             }
         }
         Err(Error::storage(format!("the history of {} is written to by too many at once", self.model())))
@@ -211,4 +242,10 @@ impl Registry {
     async fn entry(&self, key: &Key) -> Result<Entry> {
         self.store.get_json(key, LIMIT).await
     }
+}
+
+/// Whether `version` was removed, and not added again since.
+pub(super) fn is_removed(history: &[Entry], version: &VersionId) -> bool {
+    let mut of_it = history.iter().rev().filter(|e| e.note.version.as_ref() == Some(version)).map(|e| e.note.what);
+    of_it.find(|what| matches!(what, Happening::Added | Happening::Removed)) == Some(Happening::Removed)
 }

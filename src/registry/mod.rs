@@ -146,14 +146,18 @@ impl Registry {
     /// # Errors
     /// [`Kind::Usage`] when another version has this name already.
     pub async fn publish(&self, draft: Version, files: Vec<(String, Bytes)>) -> Result<Version> {
-        if let Ok(known) = self.version(&draft.id).await {
-            return match known.job == draft.job && known.checkpoint_sha256 == draft.checkpoint_sha256 {
-                true => Ok(known),
-                false => Err(Error::usage(format!(
+        match self.version(&draft.id).await {
+            Ok(known) if known.job == draft.job && known.checkpoint_sha256 == draft.checkpoint_sha256 => {
+                return Ok(known);
+            }
+            Ok(known) => {
+                return Err(Error::usage(format!(
                     "there is a version {} of {} already, made by {}; choose another name",
                     known.id, self.model, known.job
-                ))),
-            };
+                )));
+            }
+            Err(e) if e.kind() == Kind::NotFound => {}
+            Err(e) => return Err(e),
         }
         self.store.put_bytes(&Key::new("registry")?.join(&self.model), Bytes::new()).await?;
         let mut version = draft;

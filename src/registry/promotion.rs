@@ -38,7 +38,8 @@ impl Registry {
             Err(e) => return Err(e),
         };
         let reason = match (passed, &forced) {
-            (true, _) => format!("by hand; {found}"),
+            (true, None) => format!("by hand; {found}"),
+            (true, Some(forced)) => format!("by hand: {}; {found}", forced.reason),
             (false, Some(forced)) => format!("forced: {}; the gate says {found}", forced.reason),
             (false, None) => {
                 return Err(Error::new(
@@ -50,7 +51,7 @@ impl Registry {
                 ));
             }
         };
-        let note = Note { what: Happening::Promoted, version: Some(id.clone()), night: None, reason, forced: !passed };
+        let note = Note { version: Some(id.clone()), forced: !passed, ..Note::new(Happening::Promoted, reason) };
         self.make_current(id, current.as_ref(), note).await
     }
 
@@ -61,7 +62,7 @@ impl Registry {
             return Ok(done);
         }
         let (version, night) = (Some(id.clone()), Some(id.clone()));
-        let note = Note { what: Happening::Promoted, version, night, reason: reason.into(), forced: false };
+        let note = Note { version, night, ..Note::new(Happening::Promoted, reason) };
         self.make_current(id, against, note).await
     }
 
@@ -96,13 +97,7 @@ impl Registry {
                 .ok_or_else(|| Error::usage(format!("{} has no earlier version to go back to", self.model())))?,
         };
         self.verify(&self.version(&target).await?).await?;
-        let note = Note {
-            what: Happening::RolledBack,
-            version: Some(target.clone()),
-            night: None,
-            reason: reason.into(),
-            forced: false,
-        };
+        let note = Note { version: Some(target.clone()), ..Note::new(Happening::RolledBack, reason) };
         self.make_current(&target, current.as_ref(), note).await
     }
 
@@ -117,7 +112,8 @@ impl Registry {
         rules: &GateSettings,
     ) -> Result<Decision> {
         let outcomes = self.known(version).await?;
-        let best = self.best(&version.test_sha256, rules.epsilon.value()).await?;
+        let epsilon = rules.epsilon.value();
+        let best = self.best(&version.test_sha256, epsilon, &outcomes.attacks_within(epsilon)).await?;
         let Some(current) = current else {
             return Ok(judge(&subject(version, &outcomes), None, best.as_ref(), rules));
         };
@@ -145,8 +141,9 @@ impl Registry {
     }
 
     /// The best figures of versions that were promoted on this test set, none of them older than the last
-    /// promotion by force or roll-back: whoever did that wanted the figures to be lower.
-    pub async fn best(&self, test_sha256: &str, epsilon: f64) -> Result<Option<Best>> {
+    /// promotion by force or roll-back: whoever did that wanted the figures to be lower. Robust accuracy is that under
+    /// `attacks` and no others: against weaker ones it was higher.
+    pub async fn best(&self, test_sha256: &str, epsilon: f64, attacks: &[String]) -> Result<Option<Best>> {
         let mut best: Option<Best> = None;
         for entry in self.history().await?.into_iter().rev() {
             let Entry { note: Note { what, version: Some(id), forced, .. }, .. } = entry else { continue };
@@ -161,15 +158,17 @@ impl Registry {
             if version.test_sha256 != test_sha256 {
                 break;
             }
-            if let (Some(clean), Some(robust)) = (version.clean(), version.robust(epsilon)) {
+            if let Some(clean) = version.clean() {
                 let higher = |so_far: Option<&(f64, String)>, share: f64| match so_far {
                     Some(found) if found.0 >= share => found.clone(),
                     _ => (share, id.to_string()),
                 };
-                best = Some(Best {
-                    clean: higher(best.as_ref().map(|b| &b.clean), clean),
-                    robust: higher(best.as_ref().map(|b| &b.robust), robust),
-                });
+                let so_far = best.as_ref().and_then(|b| b.robust.as_ref());
+                let robust = match version.robust_under(epsilon, attacks) {
+                    Some(robust) => Some(higher(so_far, robust)),
+                    None => so_far.cloned(),
+                };
+                best = Some(Best { clean: higher(best.as_ref().map(|b| &b.clean), clean), robust });
             }
             if deliberate {
                 break;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{DESCRIPTION, Happening, Note, Registry};
+use super::history::is_removed;
+use super::{DESCRIPTION, Registry};
 use crate::error::Result;
 use crate::task::VersionId;
 
@@ -16,18 +17,17 @@ impl Registry {
         let promoted: BTreeSet<&VersionId> = history.iter().filter_map(|e| e.current.as_ref()).collect();
         let versions = self.versions().await?;
         let old = versions.iter().rev().skip(keep).map(|v| &v.id);
-        let going: Vec<VersionId> = old.filter(|id| !promoted.contains(id)).cloned().collect();
-        for id in &going {
-            let reason = format!("older than the {keep} newest and never current");
-            let (version, night) = (Some(id.clone()), None);
-            self.note(Note { what: Happening::Removed, version, night, reason, forced: false }).await?;
-            self.store.delete(&self.folder(id).join(DESCRIPTION)).await?;
+        let mut going: Vec<VersionId> = Vec::new();
+        for id in old.filter(|id| !promoted.contains(id)) {
+            if self.give_up(id, &format!("older than the {keep} newest and never current")).await? {
+                self.store.delete(&self.folder(id).join(DESCRIPTION)).await?;
+                going.push(id.clone());
+            }
         }
         let mut left = self.listed().await?;
         left.retain(|id, keys| {
-            let removed = |e: &super::Entry| e.note.what == Happening::Removed && e.note.version.as_ref() == Some(id);
             let whole = keys.iter().any(|k| k.name() == DESCRIPTION);
-            !whole && (going.contains(id) || history.iter().any(removed))
+            !whole && (going.contains(id) || is_removed(&history, id))
         });
         for key in left.into_values().flatten() {
             self.store.delete(&key).await?;

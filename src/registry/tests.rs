@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{Architecture, Epsilon, GateSettings, Layers, Resize};
+use crate::gate::Best;
 use crate::model::ModelSpec;
 use crate::outcome::{ImageOutcome, Outcomes};
 use crate::report::{Measured, WorstCase};
@@ -40,6 +41,10 @@ impl World {
     }
 
     async fn version_of(&self, name: &str, right: usize, classes: &[&str], test: &str) -> Version {
+        self.version_under(name, right, classes, test, "pgd20").await
+    }
+
+    async fn version_under(&self, name: &str, right: usize, classes: &[&str], test: &str, attack: &str) -> Version {
         let condition =
             |attack: &str, epsilon| Condition { attack: attack.into(), epsilon: Epsilon::new(epsilon).unwrap() };
         let image = |i: usize| {
@@ -47,7 +52,7 @@ impl World {
             ImageOutcome { key: format!("k{i}"), label: i % 2, predicted: vec![says(i < right), says(i < right / 2)] }
         };
         let outcomes = Outcomes {
-            conditions: vec![condition("clean", 0.0), condition("pgd20", 4.0 / 255.0)],
+            conditions: vec![condition("clean", 0.0), condition(attack, 4.0 / 255.0)],
             images: (0..100).map(image).collect(),
         };
         let robust = outcomes.count(1).into();
@@ -80,7 +85,7 @@ impl World {
             worst_case: vec![WorstCase {
                 model: "trained".into(),
                 epsilon: 4.0 / 255.0,
-                attacks: vec!["pgd20".into()],
+                attacks: vec![attack.into()],
                 figure: robust,
             }],
             checks: Vec::new(),
@@ -95,6 +100,10 @@ impl World {
 
     async fn promote(&self, name: &str) -> Result<Entry> {
         self.registry.promote(&id(name), &self.rules, None).await
+    }
+
+    async fn best(&self, attack: &str) -> Best {
+        self.registry.best("the-test-set", 4.0 / 255.0, &[attack.to_string()]).await.unwrap().unwrap()
     }
 
     async fn current(&self) -> Option<String> {
@@ -154,9 +163,29 @@ async fn one_that_failed_its_gate_needs_force_and_the_reason_is_kept() {
     let entry = world.registry.promote(&id("poisoned"), &world.rules, forced("we know better")).await.unwrap();
     assert!(entry.note.forced && entry.note.reason.contains("we know better"), "{entry:?}");
     assert_eq!(world.current().await.as_deref(), Some("poisoned"));
+    // Where the gate has nothing against it no force was needed, and the reason is kept all the same.
+    world.version("better", 90).await;
+    let entry = world.registry.promote(&id("better"), &world.rules, forced("it has new roses")).await.unwrap();
+    assert!(!entry.note.forced && entry.note.reason.contains("it has new roses"), "{entry:?}");
+    world.registry.roll_back(None, "back").await.unwrap();
     // From here on nobody expects the figures of before.
-    let best = world.registry.best("the-test-set", 4.0 / 255.0).await.unwrap().unwrap();
-    assert_eq!(best.clean, (0.4, "poisoned".to_string()));
+    assert_eq!(world.best("pgd20").await.clean, (0.4, "poisoned".to_string()));
+}
+
+#[tokio::test]
+async fn robust_accuracy_under_weaker_attacks_is_no_mark_to_keep_up_with() {
+    let world = World::new();
+    let both = ["daisy", "rose"];
+    world.version("easy", 80).await;
+    world.promote("easy").await.unwrap();
+    assert_eq!(world.best("pgd20").await.robust, Some((0.4, "easy".to_string())));
+    assert_eq!(world.best("apgd").await, Best { clean: (0.8, "easy".into()), robust: None });
+    world.version_under("hard", 60, &both, "the-test-set", "apgd").await;
+    world.registry.promote(&id("hard"), &world.rules, forced("the attacks are stronger now")).await.unwrap();
+    world.version_under("harder", 70, &both, "the-test-set", "apgd").await;
+    world.promote("harder").await.unwrap();
+    assert_eq!(world.best("apgd").await.robust, Some((0.35, "harder".to_string())));
+    assert_eq!(world.best("pgd20").await.robust, None);
 }
 
 #[tokio::test]
@@ -261,6 +290,18 @@ async fn the_same_version_twice_is_one_and_another_of_its_name_is_refused() {
 }
 
 #[tokio::test]
+async fn a_version_that_cannot_be_read_is_not_written_over() {
+    let world = World::new();
+    let first = world.version("a", 70).await;
+    let description = Key::new("models/flowers/versions/a/version.json").unwrap();
+    world.store.put_bytes(&description, "no description").await.unwrap();
+    let other = Version { job: "somebody else".into(), files: Default::default(), ..first.clone() };
+    let files = vec![("model.safetensors".to_string(), Bytes::from("other weights"))];
+    assert_eq!(world.registry.publish(other, files).await.unwrap_err().kind(), Kind::Data);
+    assert_eq!(world.registry.file(&first, "model.safetensors").await.unwrap(), "weights a");
+}
+
+#[tokio::test]
 async fn rolling_back_goes_further_back_each_time() {
     let world = World::new();
     assert_eq!(world.registry.roll_back(None, "x").await.unwrap_err().kind(), Kind::Usage);
@@ -302,16 +343,64 @@ async fn the_newest_and_the_promoted_stay() {
 }
 
 #[tokio::test]
+async fn the_figures_of_a_rejected_version_outlive_it() {
+    let world = World::new();
+    world.version("good", 80).await;
+    world.promote("good").await.unwrap();
+    let bad = world.version("bad", 40).await;
+    let decision = world.registry.judged(&bad, Some(&id("good")), &world.rules).await.unwrap();
+    let (version, night) = (Some(id("bad")), Some(id("bad")));
+    let rejected = Note::new(Happening::Rejected, &*decision.reason);
+    world.registry.note(Note { version, night, gate: Some(decision.clone()), ..rejected }).await.unwrap();
+    let shown = async |epsilon: f64| world.registry.trend(epsilon).await.unwrap().nights.pop().unwrap();
+    let before = shown(4.0 / 255.0).await;
+    world.version("newer", 80).await;
+    assert_eq!(world.registry.retain(1).await.unwrap(), [id("bad")]);
+    let after = shown(4.0 / 255.0).await;
+    assert_eq!(
+        (after.what.as_str(), after.clean.unwrap().correct, after.robust.unwrap().correct),
+        ("rejected", 40, 20)
+    );
+    assert_eq!((after.clean, after.robust), (before.clean, before.robust));
+    assert_eq!(after.gate.map(|gate| gate.reason), Some(decision.reason));
+    let elsewhere = shown(0.01).await;
+    assert!(elsewhere.clean.is_some() && elsewhere.robust.is_none(), "it was measured at another budget");
+}
+
+#[tokio::test]
+async fn of_a_removal_and_a_promotion_at_once_one_is_first() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.version(name, 70).await;
+    }
+    world.promote("a").await.unwrap();
+    // It was promoted after somebody had decided that it is old.
+    world.promote("b").await.unwrap();
+    assert!(!world.registry.give_up(&id("b"), "old").await.unwrap());
+    world.promote("c").await.unwrap();
+    assert!(!world.registry.give_up(&id("b"), "old").await.unwrap(), "one can go back to it");
+    let before = world.registry.history().await.unwrap().len();
+    assert_eq!(before, 3, "nothing was written down");
+
+    // Its files are there still, but not for long.
+    world.version("d", 70).await;
+    assert!(world.registry.give_up(&id("d"), "old").await.unwrap());
+    let error = world.promote("d").await.unwrap_err();
+    assert!(
+        error.kind() == Kind::NotFound && error.to_string().contains("version d of flowers was removed"),
+        "{error}"
+    );
+    assert_eq!(world.current().await.as_deref(), Some("c"));
+    let note = Note { version: Some(id("d")), ..Note::new(Happening::Added, "it is back") };
+    world.registry.note(note).await.unwrap();
+    world.promote("d").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_history_that_many_write_to_has_no_gaps() {
     let world = World::new();
     world.version("a", 70).await;
-    let note = |i: usize| Note {
-        what: Happening::Skipped,
-        version: None,
-        night: Some(id(&format!("n{i}"))),
-        reason: String::new(),
-        forced: false,
-    };
+    let note = |i: usize| Note { night: Some(id(&format!("n{i}"))), ..Note::new(Happening::Skipped, "") };
     let notes = (0..10).map(|i| world.registry.note(note(i)));
     let (written, promoted) = tokio::join!(futures_util::future::try_join_all(notes), world.promote("a"));
     assert_eq!(written.unwrap().len(), 10);

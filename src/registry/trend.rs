@@ -8,8 +8,8 @@ use crate::report::{Trend, TrendNight};
 use crate::task::VersionId;
 
 impl Registry {
-    /// The whole history with figures; robust accuracy at the budget `epsilon`. Of versions that were removed
-    /// no figures are left.
+    /// The whole history with figures; robust accuracy at the budget `epsilon`. Of versions that were removed those are
+    /// left that the gate saw.
     pub async fn trend(&self, epsilon: f64) -> Result<Trend> {
         let versions: BTreeMap<VersionId, Version> =
             self.versions().await?.into_iter().map(|v| (v.id.clone(), v)).collect();
@@ -19,7 +19,10 @@ impl Registry {
         let nights = shown.map(|entry| {
             let version = entry.note.version.as_ref().and_then(|id| versions.get(id));
             let now = entry.current.as_ref().and_then(|id| versions.get(id));
+            let gate = version.and_then(|v| v.gate.clone()).or_else(|| entry.note.gate.clone());
+            let alike = gate.as_ref().filter(|g| (g.epsilon - epsilon).abs() < 1e-9);
             let name = entry.note.night.as_ref().or(entry.note.version.as_ref());
+            let clean = |v: &Version| v.results.iter().find(|r| r.attack == "clean").map(|r| r.figure);
             let robust =
                 |v: &Version| v.worst_case.iter().find(|w| (w.epsilon - epsilon).abs() < 1e-9).map(|w| w.figure);
             TrendNight {
@@ -29,12 +32,12 @@ impl Registry {
                 by_hand: entry.note.night.is_none(),
                 forced: entry.note.forced,
                 reason: entry.note.reason.clone(),
-                clean: version.and_then(|v| v.results.iter().find(|r| r.attack == "clean")).map(|r| r.figure),
-                robust: version.and_then(robust),
+                clean: version.and_then(clean).or(gate.as_ref().map(|g| g.clean.after)),
+                robust: version.and_then(robust).or(alike.and_then(|g| g.robust.as_ref()).map(|r| r.after)),
                 current: entry.current.as_ref().map(ToString::to_string),
                 current_clean: now.and_then(Version::clean),
                 current_robust: now.and_then(|v| v.robust(epsilon)),
-                gate: version.and_then(|v| v.gate.clone()),
+                gate,
             }
         });
         Ok(Trend { model: self.model().to_string(), epsilon, current: current.map(|c| c.0), nights: nights.collect() })

@@ -69,6 +69,13 @@ impl Version {
         self.worst_case.iter().find(|w| (w.epsilon - epsilon).abs() < 1e-9).map(|w| w.figure.accuracy)
     }
 
+    /// The same, if it was measured under just these attacks.
+    pub(super) fn robust_under(&self, epsilon: f64, attacks: &[String]) -> Option<f64> {
+        let case = self.worst_case.iter().find(|w| (w.epsilon - epsilon).abs() < 1e-9)?;
+        let same = case.attacks.len() == attacks.len() && case.attacks.iter().all(|attack| attacks.contains(attack));
+        same.then_some(case.figure.accuracy)
+    }
+
     pub(super) fn to_json(&self) -> Result<Bytes> {
         let mut text =
             serde_json::to_vec_pretty(self).context(Kind::Internal, || "a version has no JSON form".into())?;

@@ -94,6 +94,7 @@ pub fn history_page(trend: &Trend) -> Result<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::gate::{Claim, Comparison};
     use crate::outcome::Count;
 
     fn night(name: &str, what: &str, clean: u64) -> TrendNight {
@@ -133,6 +134,43 @@ mod tests {
         for address in ["http://", "https://", "src=\"/", "@import", "<script"] {
             assert!(!plain.contains(address), "{address}");
         }
+    }
+
+    #[test]
+    fn what_the_gate_said_of_a_night_can_be_unfolded() {
+        let figure = |correct| -> Figure { Count { correct, n: 100 }.into() };
+        let comparison = |before: u64, after: u64| Comparison {
+            before: Some(figure(before)),
+            after: figure(after),
+            points: Some(after as f64 - before as f64),
+            gained: 0,
+            lost: before - after,
+            p_value: Some(0.0312),
+        };
+        let gate = Decision {
+            passed: false,
+            against: Some("the <old> one".into()),
+            test_sha256: "x".into(),
+            reason: "not so".into(),
+            claim: Claim::Worse,
+            epsilon: 4.0 / 255.0,
+            clean: comparison(80, 74),
+            robust: Some(comparison(40, 38)),
+            rules: Vec::new(),
+        };
+        let first = Decision { against: None, ..gate.clone() };
+        let by_hand = TrendNight { by_hand: true, gate: Some(gate.clone()), ..night("by-hand", "promoted", 80) };
+        let nights = vec![
+            TrendNight { gate: Some(first), ..night("first", "promoted", 80) },
+            TrendNight { gate: Some(gate), ..night("second", "rejected", 74) },
+            by_hand,
+        ];
+        let page = history_page(&trend(nights)).unwrap();
+        assert_eq!(page.matches("<details>").count(), 2);
+        for text in ["no version to compare it with", "the &lt;old&gt; one: clean -6.0 points (p&nbsp;=&nbsp;0.031)"] {
+            assert!(page.contains(text), "{text}");
+        }
+        assert!(page.contains("255 -2.0 points (p"), "{page}");
     }
 
     #[test]

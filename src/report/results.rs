@@ -204,14 +204,8 @@ pub(super) fn measured(model: &str, outcomes: &Outcomes, classes: &[String]) -> 
 pub(super) fn worst_cases(model: &str, outcomes: &Outcomes) -> Vec<WorstCase> {
     let worst = |epsilon: f64| {
         let correct = standing(outcomes, epsilon).iter().filter(|stands| **stands).count() as u64;
-        let mut attacks: Vec<String> = Vec::new();
-        for condition in outcomes.conditions.iter().filter(|c| c.epsilon.value() <= epsilon + 1e-9) {
-            if condition.attack != "clean" && !attacks.contains(&condition.attack) {
-                attacks.push(condition.attack.clone());
-            }
-        }
         let figure = Count { correct, n: outcomes.images.len() as u64 }.into();
-        WorstCase { model: model.into(), epsilon, attacks, figure }
+        WorstCase { model: model.into(), epsilon, attacks: outcomes.attacks_within(epsilon), figure }
     };
     budgets(outcomes).into_iter().map(worst).collect()
 }

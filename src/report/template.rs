@@ -21,6 +21,7 @@ fn environment() -> std::result::Result<Environment<'static>, Error> {
     env.add_filter("percent", |share: Option<f64>| or_dash(share, format::percent));
     env.add_filter("levels", |epsilon: Option<f64>| or_dash(epsilon, format::levels));
     env.add_filter("decimals", |value: Option<f64>, places: usize| or_dash(value, |v| format!("{v:.places$}")));
+    env.add_filter("points", |points: Option<f64>| or_dash(points, |v| format!("{v:+.1}")));
     env.add_filter("probability", |p: Option<f64>| or_dash(p, format::probability));
     env.add_filter("interval", format::interval);
     env.add_filter("condition", |attack: String, epsilon: f64| format::condition(&attack, epsilon));

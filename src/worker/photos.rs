@@ -6,7 +6,7 @@ use super::Attempt;
 use crate::dataset::shard::ShardWriter;
 use crate::dataset::{Finding, Inspected, Photo, ShardPlan, decode, pack as packing};
 use crate::error::{Context, Error, Kind, Result};
-use crate::store::{self, Blob, Key};
+use crate::store::{self, Blob, Key, Store};
 use crate::task::Success;
 
 /// Decodes each photo once.
@@ -15,21 +15,30 @@ pub(super) async fn inspect(attempt: &Attempt<'_>, photos: &Blob) -> Result<Succ
     let source = store::open(&attempt.spec.source, attempt.access).await?;
     let mut inspected = Vec::with_capacity(photos.len());
     for photo in photos {
-        let settings = attempt.spec.settings.data.clone();
-        let limit = settings.max_file_bytes;
-        inspected.push(if photo.size > limit {
-            let reason = format!("the file has {} bytes, allowed are {limit} (data.max_file_bytes)", photo.size);
-            Inspected { photo, finding: Finding::Unusable(reason) }
-        } else {
-            let bytes = source.get_bytes(&Key::new(photo.path.clone())?, limit).await?;
-            attempt.compute(move |_| Ok(decode::inspect(photo, &bytes, &settings))).await?
-        });
+        inspected.push(look_at(attempt, &*source, photo).await?);
         attempt.images.fetch_add(1, Ordering::Relaxed);
     }
     let bytes = serde_json::to_vec(&inspected).context(Kind::Internal, || "inspections have no JSON form".into())?;
     let mut success = Success::default();
     success.outputs.extend([attempt.put("photos", "json", bytes).await?]);
     Ok(success)
+}
+
+async fn look_at(attempt: &Attempt<'_>, source: &dyn Store, photo: Photo) -> Result<Inspected> {
+    let settings = attempt.spec.settings.data.clone();
+    let limit = settings.max_file_bytes;
+    if photo.size > limit {
+        let reason = format!("the file has {} bytes, allowed are {limit} (data.max_file_bytes)", photo.size);
+        return Ok(Inspected { photo, finding: Finding::Unusable(reason) });
+    }
+    match source.get_bytes(&Key::new(photo.path.clone())?, limit).await {
+        Ok(bytes) => attempt.compute(move |_| Ok(decode::inspect(photo, &bytes, &settings))).await,
+        // One photo that somebody took away is no reason to do without the others of its task.
+        Err(e) if e.kind() == Kind::NotFound => {
+            Ok(Inspected { photo, finding: Finding::Unseen("it went while the job ran".into()) })
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// Packs the photos of a plan into a shard.
@@ -67,4 +76,60 @@ pub(super) async fn pack(attempt: &Attempt<'_>, plan: &Blob) -> Result<Success> 
 pub(super) async fn json<T: serde::de::DeserializeOwned>(attempt: &Attempt<'_>, blob: &Blob) -> Result<T> {
     let bytes = attempt.store.get_blob(blob).await?;
     serde_json::from_slice(&bytes).context(Kind::Data, || format!("{} is not the JSON it should be", blob.key))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Layers;
+    use crate::coordinator::{JobSpec, Program};
+    use crate::store::LocalStore;
+    use crate::task::VERSION;
+    use crate::worker::{Cache, Thread};
+
+    #[tokio::test]
+    async fn a_photo_that_went_meanwhile_costs_no_other_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(&folder.path().join("store")).unwrap());
+        let photos = folder.path().join("photos");
+        std::fs::create_dir_all(photos.join("rose")).unwrap();
+        std::fs::write(photos.join("rose/there.jpg"), "no picture").unwrap();
+        let photo = |path: &str| Photo { path: path.into(), class: "rose".into(), split: None, size: 10, stamp: None };
+        let listed = ["rose/gone.jpg", "rose/there.jpg"].map(photo);
+        let listed = store.put_json(&Key::new("photos.json").unwrap(), &listed).await.unwrap();
+        let settings = Layers::new().unwrap().resolve().unwrap().settings;
+        let access = settings.store.clone();
+        let spec = JobSpec {
+            version: VERSION,
+            id: "j".parse().unwrap(),
+            program: Program::Train,
+            settings,
+            source: photos.to_str().unwrap().into(),
+            photos: None,
+            weights: None,
+            model: None,
+            surrogate: None,
+            compared: Vec::new(),
+            night: None,
+            created: String::new(),
+        };
+        let (cache, thread) = (Cache::new(&folder.path().join("cache")), Thread::start(&"w".parse().unwrap()));
+        let attempt = Attempt {
+            spec: Arc::new(spec),
+            model: None,
+            store: &store,
+            access: &access,
+            cache: &cache.unwrap(),
+            thread: &thread.unwrap(),
+            images: Arc::default(),
+            prefix: Key::new("attempt").unwrap(),
+        };
+        let made = inspect(&attempt, &listed).await.unwrap();
+        let found: Vec<Inspected> = json(&attempt, &made.outputs["photos"]).await.unwrap();
+        assert!(matches!(&found[0].finding, Finding::Unseen(why) if why.contains("went")), "{found:?}");
+        assert!(matches!(&found[1].finding, Finding::Unusable(_)), "{found:?}");
+    }
 }

@@ -1,6 +1,8 @@
 //! Nights as people run them: real photos, real processes, and what must be refused.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
@@ -23,9 +25,14 @@ impl Nights {
     }
 
     fn command(&self, night: &str, more: &[&str]) -> Command {
+        self.command_on(self.scene.photos.to_str().unwrap(), night, more)
+    }
+
+    /// The command of a night with other photos.
+    fn command_on(&self, photos: &str, night: &str, more: &[&str]) -> Command {
         let mut command = program();
         command.args(["--json", "nightly", "run", "--night", night, "--workers", "2"]);
-        command.arg("--data").arg(&self.scene.photos).arg("--store").arg(&self.store);
+        command.args(["--data", photos]).arg("--store").arg(&self.store);
         let ours =
             ["job.name=flowers", "gate.epsilon=2/255", "nightly.rounds=1", "gate.checks=false", "gate.class_floor=0"];
         let loose = ["gate.clean_drop=100", "gate.robust_drop=100", "gate.class_drop=100"];
@@ -86,6 +93,26 @@ fn trained_on(report: &Value) -> u64 {
     splits.filter(|s| s["split"] == "train" || s["split"] == "held").map(|s| s["n"].as_u64().unwrap()).sum()
 }
 
+/// An S3 server that lets nobody in.
+fn forbidding() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            let body = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+            let head = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            // Whoever has hung up knows enough.
+            let _ = stream.get_mut().write_all((head + body).as_bytes());
+        }
+    });
+    address
+}
+
 fn first_file(folder: &Path) -> PathBuf {
     std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path()
 }
@@ -107,7 +134,7 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     let rose = File::options().write(true).open(first_file(&nights.scene.photos.join("train/roses"))).unwrap();
     rose.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
     // Whoever is to be told of it hangs: the night does not care, and the address is kept to itself.
-    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut second = nights.command("n2", &["webhook.timeout=1"]);
     second.env("HARDY_WEBHOOK__URL", format!("http://{}/s3cret", deaf.local_addr().unwrap()));
     let (code, skipped, said) = Nights::end(second);
@@ -184,4 +211,38 @@ fn nights_retrain_skip_fail_and_are_refused_as_they_must() {
     assert_eq!(after["night"]["replaced"], json!(["train/roses/new-1.bmp"]));
     assert_ne!(after["provenance"]["dataset_sha256"], before["provenance"]["dataset_sha256"]);
     assert_eq!(after["splits"], before["splits"], "no photo more, no photo less");
+
+    // The same photos from an archive, and the same command again.
+    let archive = nights.scene.path("photos.tar");
+    let mut tar = tar::Builder::new(File::create(&archive).unwrap());
+    tar.append_dir_all("photos", &nights.scene.photos).unwrap();
+    tar.finish().unwrap();
+    let seventh = || Nights::end(nights.command_on(archive.to_str().unwrap(), "n7", &[]));
+    let (code, ended, said) = seventh();
+    assert_eq!((code, &ended["outcome"], &ended["replaced"]), (Some(0), &"skipped".into(), &0.into()), "{said}");
+    assert_eq!(seventh().1, ended);
+}
+
+#[test]
+fn a_second_night_on_the_same_folder_is_told_to_wait() {
+    let nights = Nights::new();
+    std::fs::create_dir(&nights.store).unwrap();
+    let lock = File::create(nights.store.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let (code, _, said) = nights.run("n1", &[]);
+    assert!(code == Some(7) && said.contains("another night is going on"), "{code:?}: {said}");
+}
+
+#[test]
+fn a_night_whose_photos_are_out_of_reach_fails_and_says_so() {
+    let nights = Nights::new();
+    let mut command = nights.command_on("s3://nobody/photos", "n1", &[]);
+    command.env("HARDY_STORE__ENDPOINT", format!("http://{}", forbidding()));
+    command.env("AWS_ACCESS_KEY_ID", "nobody").env("AWS_SECRET_ACCESS_KEY", "nothing");
+    let (code, _, said) = Nights::end(command);
+    assert!(code == Some(3) && said.contains("s3://nobody/photos cannot be read"), "{code:?}: {said}");
+    assert!(said.contains("AccessDenied"), "{said}");
+    let entry: Value = serde_json::from_slice(&file(&nights.store, "models/flowers/history/00000000.json")).unwrap();
+    assert_eq!((&entry["what"], &entry["night"]), (&"failed".into(), &"n1".into()));
+    assert!(!nights.store.join("models/flowers/night.json").exists(), "the lease was given back");
 }

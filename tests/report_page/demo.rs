@@ -145,7 +145,7 @@ pub fn trend() -> Trend {
             current: Some(current.clone()),
             current_clean: Some(best),
             current_robust: Some(best - 0.25),
-            gate: None,
+            gate: measured.then(|| night().gate),
         });
     }
     Trend { model: "flowers".into(), epsilon: 4.0 / 255.0, current: Some(current), nights }

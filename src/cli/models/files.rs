@@ -98,8 +98,7 @@ pub(super) async fn add(args: AddArgs, json: bool) -> Result<()> {
     };
     let version = registry.publish(draft, files).await?;
     let reason = format!("from {}", args.from.display());
-    let (what, id) = (Happening::Added, Some(version.id.clone()));
-    registry.note(Note { what, version: id, night: None, reason, forced: false }).await?;
+    registry.note(Note { version: Some(version.id.clone()), ..Note::new(Happening::Added, reason) }).await?;
     if json {
         return print_json(&version);
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::ledger::{Ledger, Stored};
 use crate::config::Settings;
 use crate::dataset::grow::{self, Fate, Known, Photos};
-use crate::dataset::{Inspected, Photo, Split, plan};
+use crate::dataset::{Finding, Inspected, Photo, Split, plan};
 use crate::store::Key;
 
 /// What has changed in the source.
@@ -14,10 +14,13 @@ use crate::store::Key;
 pub struct Changes {
     /// Photos that came.
     pub new: Vec<Photo>,
-    /// Photos that may be other ones now: their size differs, or they were written again.
+    /// Photos that may be other ones now: their size differs, or they were written again. With them duplicates whose
+    /// original may be gone.
     pub suspects: Vec<Photo>,
-    /// Those of them that are, once [`settle`](Self::settle) has seen what was found.
+    /// Suspects that are other ones, once [`settle`](Self::settle) has seen what was found.
     pub replaced: Vec<String>,
+    /// Suspects that are duplicates whose original may be gone.
+    pub copies: BTreeSet<String>,
     /// Photos that went, those of the frozen test set left out.
     pub removed: Vec<String>,
     /// Photos of the frozen test set that went; it keeps its copies.
@@ -34,14 +37,15 @@ impl Changes {
             |known: &Known| grow::packed(known).is_some_and(|p| matches!(p.split, Split::Val | Split::Test));
         let mut changes = Self::default();
         let mut there: BTreeSet<String> = BTreeSet::new();
+        let mut copies: Vec<Photo> = Vec::new();
         for photo in photos {
             there.insert(photo.path.clone());
             match ledger.photos.get(&photo.path) {
                 None => changes.new.push(photo),
                 Some(known) if is_frozen(known) => {}
                 Some(known) if !known.looks_like(&photo) => changes.suspects.push(photo),
-                Some(known) if known.stamp.is_none() && photo.stamp.is_some() => changes.keep(&photo, known),
-                Some(_) => {}
+                Some(known) if known.fate == Fate::Duplicate => copies.push(photo),
+                Some(known) => changes.note(&photo, known),
             }
         }
         for (path, known) in ledger.photos.iter().filter(|(path, _)| !there.contains(*path)) {
@@ -50,7 +54,24 @@ impl Changes {
                 false => changes.removed.push(path.clone()),
             }
         }
+        changes.look_again(ledger, copies);
         changes
+    }
+
+    /// A duplicate takes the place of its original once that goes. Which one that was is not remembered: as soon as any
+    /// photo of a shard goes or may be another one, all duplicates are looked at.
+    fn look_again(&mut self, ledger: &Ledger, copies: Vec<Photo>) {
+        let is_packed = |path: &String| ledger.photos.get(path).and_then(grow::packed).is_some();
+        if self.removed.iter().chain(self.suspects.iter().map(|photo| &photo.path)).any(is_packed) {
+            self.copies = copies.iter().map(|photo| photo.path.clone()).collect();
+            self.suspects.extend(copies);
+            return;
+        }
+        for photo in &copies {
+            if let Some(known) = ledger.photos.get(&photo.path) {
+                self.note(photo, known);
+            }
+        }
     }
 
     /// The photos to be decoded.
@@ -58,21 +79,40 @@ impl Changes {
         self.new.iter().chain(&self.suspects).cloned().collect()
     }
 
-    /// Tells suspects that were replaced from those that were merely written again, and leaves the latter out of
-    /// `inspected`.
+    /// Tells suspects that were replaced from those that were merely written again or that nobody has looked at, and
+    /// leaves the latter out of `inspected`.
     pub fn settle(&mut self, known: &Photos, mut inspected: Vec<Inspected>) -> Vec<Inspected> {
-        inspected.retain(|found| match known.get(&found.photo.path) {
-            Some(before) if before.is_still(&found.finding) => {
+        inspected.retain(|found| match (known.get(&found.photo.path), &found.finding) {
+            (None, _) => true,
+            (Some(before), Finding::Unseen(_)) => {
+                self.put_off(&found.photo, before);
+                false
+            }
+            (Some(before), finding) if before.is_still(finding) => {
                 self.keep(&found.photo, before);
                 false
             }
-            Some(_) => {
+            (Some(_), _) => {
                 self.replaced.push(found.photo.path.clone());
                 true
             }
-            None => true,
         });
         inspected
+    }
+
+    /// A suspect that nobody has looked at is what it was, and a suspect again the next night: so is a duplicate with a
+    /// stamp that no listing has.
+    fn put_off(&mut self, photo: &Photo, known: &Known) {
+        if self.copies.contains(&photo.path) {
+            self.unchanged.insert(photo.path.clone(), Known { stamp: Some(String::new()), ..known.clone() });
+        }
+    }
+
+    /// A ledger of an older program has no times.
+    fn note(&mut self, photo: &Photo, known: &Known) {
+        if known.stamp.is_none() && photo.stamp.is_some() {
+            self.keep(photo, known);
+        }
     }
 
     fn keep(&mut self, photo: &Photo, known: &Known) {
@@ -85,11 +125,12 @@ impl Changes {
     }
 
     /// For the report: the photos that were replaced. Of a duplicate the content is not remembered, so that one which
-    /// was written again is decided about again; as long as it is a duplicate nothing has happened.
+    /// was written again is decided about again; as long as it is a duplicate nothing has happened. Nor was one replaced
+    /// that was looked at for its original's sake.
     pub fn reported(&self, known: &Photos, fates: &Photos) -> Vec<String> {
         let is_duplicate = |photos: &Photos, path: &str| photos.get(path).is_some_and(|k| k.fate == Fate::Duplicate);
-        let replaced = self.replaced.iter().filter(|path| !is_duplicate(known, path) || !is_duplicate(fates, path));
-        replaced.cloned().collect()
+        let replaced = self.replaced.iter().filter(|path| !self.copies.contains(*path));
+        replaced.filter(|path| !is_duplicate(known, path) || !is_duplicate(fates, path)).cloned().collect()
     }
 }
 
@@ -136,7 +177,7 @@ mod tests {
     use super::*;
     use crate::config::Layers;
     use crate::dataset::grow::{Terms, grow};
-    use crate::dataset::{Finding, Sample, ShardPlan};
+    use crate::dataset::{Sample, ShardPlan};
     use crate::store::Blob;
 
     fn settings(small_shards: usize, replicas: u32) -> Settings {

@@ -2,23 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::changes::{Changes, Repack};
 use super::embedding::Compared;
+use super::lease::Lease;
 use super::ledger::{Frozen, Ledger, Page, Stored};
-use crate::config::Balance;
-use crate::coordinator::preparation::{inspect, list, pack, remembered};
+use super::shards;
+use crate::config::{Balance, DataSettings, StoreSettings};
+use crate::coordinator::preparation::{inspect, list, remembered};
+use crate::coordinator::source;
 use crate::coordinator::stage::Job;
-use crate::coordinator::training::{Shards, output};
+use crate::coordinator::training::Shards;
 use crate::dataset::drift::{self, Drift};
 use crate::dataset::grow::{self, Fate, Known, Packed, Photos, Terms};
 use crate::dataset::{Duplicate, Finding, Inspected, Plan, Quarantined, ShardPlan, Split, plan};
 use crate::error::{Error, Kind, Result};
 use crate::registry::Registry;
-use crate::store::{Key, Store};
-use crate::task::VersionId;
+use crate::report::LeftOut;
 
 /// What is remembered of a night's photos.
 const LIMIT: u64 = 1 << 30;
@@ -58,6 +59,9 @@ pub struct Data {
     /// The photos on which it is seen how they differ to the model.
     #[serde(default)]
     pub compared: Compared,
+    /// What it went on without.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Data {
@@ -87,17 +91,21 @@ impl Data {
 }
 
 /// Finds what is new, decodes and packs it, and writes it down. A night that goes on reads what it found.
-pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, night: &VersionId) -> Result<Data> {
-    let key = job.key("plan/night.json");
-    match job.store.get_json(&key, LIMIT).await {
+pub async fn prepare(job: &mut Job, access: &StoreSettings, registry: &Registry, lease: &Lease) -> Result<Data> {
+    let (key, night) = (job.key("plan/night.json"), &lease.night);
+    match job.store.get_json::<Data>(&key, LIMIT).await {
         Err(e) if e.kind() == Kind::NotFound => {}
-        known => return known,
+        known => {
+            job.left_out.extend(known.iter().flat_map(|data| data.left_out.clone()));
+            return known;
+        }
     }
     let store = job.store.clone();
     let mut ledger = Ledger::before(&*store, registry, &job.spec.id).await?;
     let first = ledger.is_empty();
-    let spec = &job.spec;
-    let photos = remembered(job, "plan/photos.json", || list(source, spec, first)).await?;
+    let source = source::open(job, access).await?;
+    let here: &Job = job;
+    let photos = remembered(here, "plan/photos.json", || list(here, &*source, first)).await?;
     let mut changes = Changes::new(&ledger, photos);
     let inspected = inspect(job, &changes.unseen()).await?;
     let inspected = changes.settle(&ledger.photos, inspected);
@@ -109,7 +117,7 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
         false => add(job, inspected, &ledger, &changes, &repack)?,
     };
     let replaced = changes.reported(&ledger.photos, &found.fates);
-    let shards = store_shards(job, registry, night, &found).await?;
+    let shards = shards::store(job, registry, night, &found.classes, &found.shards).await?;
     let mut page = Page::new(&job.spec.id, night, found.classes.clone());
     if let Some(split) = found.freeze {
         let (frozen, kept) = shards.into_iter().partition(|s| s.split == split);
@@ -123,6 +131,7 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
     let compared = Compared::draw(&ledger.shards, &page.shards, &found.fates, job.spec.settings.job.seed, night);
     (page.fates, page.removed, page.dropped) = (found.fates, changes.removed.clone(), repack.dropped);
     page.fates.extend(changes.unchanged);
+    lease.confirm(&*store, registry).await?;
     ledger.append(&*store, registry, page).await?;
     let side = |split| ledger.shards.iter().filter(|s| s.split == split).cloned().collect::<Vec<_>>();
     let data = Data {
@@ -140,6 +149,7 @@ pub async fn prepare(job: &mut Job, source: &dyn Store, registry: &Registry, nig
         duplicates: found.duplicates,
         drift: Drift::new(&found.classes, before, came),
         compared,
+        left_out: job.left_out.clone(),
         classes: found.classes,
     };
     if data.train.is_empty() || data.held.is_empty() {
@@ -164,9 +174,11 @@ struct Found {
 /// The first night: everything is new.
 fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
     let s = &job.spec.settings;
-    let seen: BTreeMap<String, Inspected> = inspected.iter().map(|i| (i.photo.path.clone(), i.clone())).collect();
+    // What nobody has looked at has no fate: to the next night it is new.
+    let seen = inspected.iter().filter(|i| !grow::is_unseen(i));
+    let seen: BTreeMap<String, Inspected> = seen.map(|i| (i.photo.path.clone(), i.clone())).collect();
     let Plan { classes, shards, quarantined, duplicates } =
-        plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?;
+        plan::plan(inspected, &one_side(&s.data), s.job.seed, s.train.replicas)?;
     let sides: BTreeSet<Split> = shards.iter().map(|s| s.split).collect();
     let freeze = [Split::Test, Split::Val].into_iter().find(|s| sides.contains(s)).ok_or_else(|| {
         Error::data("there is no test or val side to freeze; set data.test_fraction or data.val_fraction")
@@ -188,6 +200,12 @@ fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
     quarantined.iter().for_each(|q| fate(&q.path, Fate::Quarantined));
     duplicates.iter().for_each(|d| fate(&d.path, Fate::Duplicate));
     Ok(Found { classes, shards, fates, quarantined, duplicates, freeze: Some(freeze) })
+}
+
+/// One side is frozen and measured. Where that is `test`, photos of a `val` side would be of no use to anybody.
+fn one_side(data: &DataSettings) -> DataSettings {
+    let val_fraction = if data.test_fraction > 0.0 { 0.0 } else { data.val_fraction };
+    DataSettings { val_fraction, ..data.clone() }
 }
 
 /// A later night.
@@ -213,32 +231,55 @@ fn add(job: &Job, inspected: Vec<Inspected>, ledger: &Ledger, changes: &Changes,
     })
 }
 
-/// Packs shards and copies them to where they outlive the job.
-async fn store_shards(job: &mut Job, registry: &Registry, night: &VersionId, found: &Found) -> Result<Vec<Stored>> {
-    let made = pack(job, &found.classes, &found.shards).await?;
-    let mut stored = Vec::with_capacity(made.len());
-    for (plan, success) in found.shards.iter().zip(&made) {
-        let lost = || Error::job(format!("shard {} of the night could not be packed", plan.index));
-        let from = output(success.as_ref().ok_or_else(lost)?, "shard")?;
-        let name = format!("{}-{:05}.tar", plan.split.name(), plan.index);
-        let key = registry.root().join("data/shards").join(night).join(name);
-        let blob = job.store.put(&key, job.store.get(&from.key).await?).await?;
-        from.check(blob.size, &blob.sha256)?;
-        stored.push(Stored { split: plan.split, samples: plan.samples.clone(), blob });
-    }
-    Ok(stored)
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
 
-/// Removes shards that no page refers to any more. Only the night that runs may do this.
-pub async fn tidy(store: &dyn Store, registry: &Registry) -> Result<()> {
-    // A job that does not exist wrote no page: everything is read.
-    let nobody = "none".parse()?;
-    let ledger = Ledger::before(store, registry, &nobody).await?;
-    let frozen = ledger.frozen.iter().flat_map(|f| &f.shards);
-    let used: BTreeSet<&Key> = ledger.shards.iter().chain(frozen).map(|s| &s.blob.key).collect();
-    let entries: Vec<_> = store.list(Some(&registry.root().join("data/shards"))).await?.try_collect().await?;
-    for entry in entries.iter().filter(|e| !used.contains(&e.key)) {
-        store.delete(&entry.key).await?;
+    use super::*;
+    use crate::config::Layers;
+    use crate::store::{LocalStore, Store};
+    use crate::task::VersionId;
+
+    #[test]
+    fn no_photo_is_put_on_a_side_that_nobody_measures() {
+        let mut data = Layers::new().unwrap().resolve().unwrap().settings.data;
+        assert!(data.val_fraction > 0.0 && data.test_fraction > 0.0, "as they come");
+        assert_eq!((one_side(&data).val_fraction, one_side(&data).test_fraction), (0.0, data.test_fraction));
+        data.test_fraction = 0.0;
+        assert_eq!(one_side(&data), data, "then val is frozen");
     }
-    Ok(())
+
+    #[tokio::test]
+    async fn a_night_that_goes_on_knows_what_it_was_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
+        let registry = Registry::new(store.clone(), &"flowers".parse().unwrap());
+        let settings = Layers::new().unwrap().resolve().unwrap().settings;
+        let mut job = Job::for_tests(&store, settings.clone()).await;
+        let lost = LeftOut { task: "inspect-00001".into(), why: "failed".into() };
+        let classes = ["daisy".to_string(), "rose".to_string()];
+        let data = Data {
+            classes: classes.to_vec(),
+            frozen: Frozen::new(&classes, Split::Test, Vec::new()),
+            train: Vec::new(),
+            held: Vec::new(),
+            counts: Default::default(),
+            dataset_sha256: String::new(),
+            known: 0,
+            new: 1,
+            removed: Vec::new(),
+            replaced: Vec::new(),
+            missing: 0,
+            quarantined: Vec::new(),
+            duplicates: Vec::new(),
+            drift: Drift::new(&classes, drift::Photos::default(), drift::Photos::default()),
+            compared: Compared::default(),
+            left_out: vec![lost.clone()],
+        };
+        store.put_json(&job.key("plan/night.json"), &data).await.unwrap();
+        let lease = Lease::take(&*store, &registry, &job.spec.id, &VersionId("n1".into()), 60).await.unwrap();
+        prepare(&mut job, &settings.store, &registry, &lease).await.unwrap();
+        assert_eq!(job.left_out, [lost]);
+    }
 }

@@ -54,7 +54,10 @@ impl Compared {
                 tasks.push((TaskId(id), Work::Features { shard, photos, checkpoint }));
             }
         }
+        let known_lost = job.left_out.len();
         let parts = job.parts("compare photos", tasks).await?;
+        // Whatever is lost here, the model's figures are those of all photos.
+        job.left_out.truncate(known_lost);
         let (known, new) = parts.split_at(self.known.len());
         let sums = (sum(job, known).await?, sum(job, new).await?);
         Ok(sums.0.zip(sums.1).and_then(|(known, new)| Embedding::new(&known, &new)))

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::coordinator::JobSpec;
 use crate::error::{Error, Kind, Result};
 use crate::registry::Registry;
 use crate::store::{Key, Store};
@@ -28,7 +29,7 @@ impl Lease {
     /// Takes the lease, or goes on with the one that `job` has.
     ///
     /// # Errors
-    /// Of kind `Job` when another night holds it and may still do so.
+    /// Of kind `Job` when another night holds it and may still do so, or takes it at the same time.
     pub async fn take(
         store: &dyn Store,
         registry: &Registry,
@@ -40,8 +41,12 @@ impl Lease {
         let now = Timestamp::now();
         match store.get_json::<Self>(&key, LIMIT).await {
             Ok(held) if held.deadline > now && held.job == *job => return Ok(held),
-            Ok(held) if held.deadline > now => return Err(held.overlap(registry)),
-            Ok(_) => store.delete(&key).await?,
+            Ok(held) => {
+                if held.deadline > now && !held.is_over(store).await? {
+                    return Err(held.overlap(registry));
+                }
+                store.delete(&key).await?;
+            }
             Err(e) if e.kind() == Kind::NotFound => {}
             Err(e) => return Err(e),
         }
@@ -50,10 +55,38 @@ impl Lease {
         let lease = Self { job, night, started: now, deadline: now.saturating_add(minutes).unwrap_or(Timestamp::MAX) };
         let body = serde_json::to_vec(&lease).map_err(|e| Error::internal("a lease has no JSON form").because(e))?;
         if store.create(&key, body.into()).await? {
+            lease.confirm(store, registry).await?;
             return Ok(lease);
         }
         let held: Self = store.get_json(&key, LIMIT).await?;
         if held.job == lease.job { Ok(held) } else { Err(held.overlap(registry)) }
+    }
+
+    /// Whether its night has written down how it ended, and died before it could give the lease back.
+    async fn is_over(&self, store: &dyn Store) -> Result<bool> {
+        match store.get(&JobSpec::prefix(&self.job).join("result/night.json")).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == Kind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Two nights that find an expired lease at once both delete it, and the second one deletes what the first one has
+    /// taken: whoever is about to change what later nights build on looks again.
+    ///
+    /// # Errors
+    /// Of kind `Job` when it is another night's by now.
+    pub async fn confirm(&self, store: &dyn Store, registry: &Registry) -> Result<()> {
+        match store.get_json::<Self>(&key(registry), LIMIT).await {
+            Ok(held) if held == *self => Ok(()),
+            Ok(held) => Err(held.overlap(registry)),
+            Err(e) if e.kind() == Kind::NotFound => Err(Error::job(format!(
+                "night {} of {} holds its lease no longer; another one has begun and ended meanwhile",
+                self.night,
+                registry.model()
+            ))),
+            Err(e) => Err(e),
+        }
     }
 
     fn overlap(&self, registry: &Registry) -> Error {

@@ -175,7 +175,7 @@ impl Ledger {
     /// Writes the page that follows.
     ///
     /// # Errors
-    /// Of kind `Rejected` when another job wrote it meanwhile.
+    /// Of kind `Job` when another job wrote it meanwhile, or the same one with other photos.
     pub async fn append(&mut self, store: &dyn Store, registry: &Registry, page: Page) -> Result<()> {
         let key = pages(registry).join(format!("{:06}.json", self.pages));
         let body = serde_json::to_vec(&page).map_err(|e| Error::internal("a page has no JSON form").because(e))?;
@@ -185,6 +185,15 @@ impl Ledger {
                 return Err(Error::job(format!(
                     "night {} of {} added photos at the same time as this one; two nights of one model overlap",
                     found.night,
+                    registry.model()
+                )));
+            }
+            // A job that goes on finds what it wrote. One that begins anew under its name may not change what others
+            // build on.
+            if found != page {
+                return Err(Error::job(format!(
+                    "night {} of {} was run before, with other photos, and its job is gone; give another --night",
+                    page.night,
                     registry.model()
                 )));
             }

@@ -2,11 +2,14 @@
 //! no worse, promoted. A program like any other: a night that was killed goes on where it was.
 
 mod changes;
+mod current;
 mod data;
 mod embedding;
 mod lease;
 mod ledger;
+mod outcome;
 mod publish;
+mod shards;
 mod submit;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -21,20 +24,20 @@ use super::progress::Progress;
 use super::spec::now;
 use super::stage::Job;
 use super::training::{Phase, Trained};
-use crate::config::WebhookSettings;
+use crate::config::{StoreSettings, WebhookSettings};
 use crate::error::{Error, Kind, Result};
 use crate::evaluate;
 use crate::gate::{self, Decision, Subject};
 use crate::model::ModelSpec;
-use crate::outcome::Outcomes;
-use crate::registry::{Happening, Note, Registry, Version, WEIGHTS};
-use crate::report::{Figure, NightRecord};
-use crate::store::{Blob, Store};
+use crate::registry::{Happening, Note, Registry, Version};
+use crate::report::{Check, NightRecord};
+use crate::store::Blob;
 use crate::task::{ModelName, VersionId};
 use crate::webhook;
 
 use data::Data;
 pub use lease::Lease;
+pub use outcome::Outcome;
 pub use submit::Place;
 
 /// What a night is about; a part of its job, fixed when it is submitted.
@@ -50,79 +53,8 @@ pub struct Night {
     pub asked: String,
 }
 
-/// How a night ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The model.
-    pub model: ModelName,
-    /// The night.
-    pub night: VersionId,
-    /// `promoted`, `rejected`, `skipped` or `failed`.
-    pub outcome: Happening,
-    /// Why, in one sentence.
-    pub reason: String,
-    /// The current version afterwards.
-    pub current: Option<VersionId>,
-    /// Clean accuracy of the retrained model.
-    pub clean: Option<Figure>,
-    /// Its robust accuracy, at `epsilon`.
-    pub robust: Option<Figure>,
-    /// The gate's budget, pixel scale.
-    pub epsilon: f64,
-    /// Photos known before.
-    pub known: u64,
-    /// Photos that came.
-    pub new: u64,
-    /// Photos that went.
-    pub removed: u64,
-    /// Photos in whose place others are now.
-    #[serde(default)]
-    pub replaced: u64,
-    /// New or replaced photos set aside.
-    pub quarantined: u64,
-}
-
-impl Outcome {
-    /// For the exit code: a rejected model is an error of kind `Rejected`.
-    pub fn verdict(&self) -> Result<()> {
-        match self.outcome {
-            Happening::Rejected => Err(Error::new(
-                Kind::Rejected,
-                format!("night {} of {} was rejected: {}", self.night, self.model, self.reason),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// One line for a person.
-    pub fn line(&self) -> String {
-        let percent = |f: &Option<Figure>| f.map_or("-".into(), |f| format!("{:.1} %", 100.0 * f.accuracy));
-        let word = match self.outcome {
-            Happening::Promoted => "promoted",
-            Happening::Rejected => "REJECTED",
-            Happening::Skipped => "skipped",
-            _ => "FAILED",
-        };
-        let current = self.current.as_ref().map_or("none".to_string(), ToString::to_string);
-        format!(
-            "{} {}: {word}. clean {}, robust {} at {}. {}. Photos: {} known, {} new, {} removed, {} replaced, {} set aside. Current: {current}",
-            self.model,
-            self.night,
-            percent(&self.clean),
-            percent(&self.robust),
-            crate::config::Epsilon::new(self.epsilon).map_or_else(String::new, |e| e.to_string()),
-            self.reason,
-            self.known,
-            self.new,
-            self.removed,
-            self.replaced,
-            self.quarantined,
-        )
-    }
-}
-
 /// Runs the night to its end and writes down how it ended, also when it fails.
-pub(super) async fn run(job: &mut Job, source: &dyn Store, hook: &WebhookSettings) -> Result<()> {
+pub(super) async fn run(job: &mut Job, access: &StoreSettings, hook: &WebhookSettings) -> Result<()> {
     let night = job.spec.night.clone().ok_or_else(|| Error::data("the job names no night"))?;
     let store = job.store.clone();
     let registry = Registry::new(store.clone(), &night.model);
@@ -134,15 +66,44 @@ pub(super) async fn run(job: &mut Job, source: &dyn Store, hook: &WebhookSetting
         }
         lease => lease?,
     };
+    let ended = match tries(job, access, &registry, &night, &lease).await {
+        Ok(ended) => ended,
+        // Store or broker are away: a cluster takes the night up again when they are back.
+        Err(e) if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up && job.queue.durable() => {
+            return Err(e);
+        }
+        Err(e) => {
+            failed(&registry, &night, hook, &e).await;
+            if let Err(e) = lease.release(&*store, &registry).await {
+                warn!("the lease of the night stays until its deadline: {}", e.chain());
+            }
+            return Err(e);
+        }
+    };
+    wrap_up(job, &registry, &lease, &ended).await?;
+    webhook::tell(hook, &format!("hardy: {}", ended.line())).await;
+    job.tell(Progress::Night(Box::new(ended)));
+    Ok(())
+}
+
+/// Retrains until the deadline, and once more where a task failed for good.
+async fn tries(
+    job: &mut Job,
+    access: &StoreSettings,
+    registry: &Registry,
+    night: &Night,
+    lease: &Lease,
+) -> Result<Outcome> {
+    let minutes = job.spec.settings.nightly.deadline;
     let mut tries = 0;
-    let outcome = loop {
-        let outcome = match tokio::time::timeout(lease.left(), retrain(job, source, &registry, &night)).await {
+    loop {
+        let outcome = match tokio::time::timeout(lease.left(), retrain(job, access, registry, night, lease)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::job(format!("the deadline of {minutes} minutes has passed (nightly.deadline)"))),
         };
         // A task that failed for good may fare better; whatever else fails would fail again.
         if outcome.is_ok() || !job.gave_up || tries >= job.spec.settings.nightly.retries {
-            break outcome;
+            return outcome;
         }
         tries += 1;
         if let Err(e) = &outcome {
@@ -150,29 +111,30 @@ pub(super) async fn run(job: &mut Job, source: &dyn Store, hook: &WebhookSetting
         }
         job.gave_up = false;
         job.log.reopen().await?;
-    };
-    let ended = match outcome {
-        Ok(ended) => ended,
-        // Store or broker are away: the night goes on when they are back.
-        Err(e) if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up => return Err(e),
-        Err(e) => {
-            failed(&registry, &night, hook, &e).await;
-            lease.release(&*store, &registry).await?;
-            return Err(e);
-        }
-    };
+    }
+}
+
+/// What is left to do once it is decided. How the night ended is written down last: from then on its lease holds nobody
+/// up, also where the night dies before it gives it back.
+async fn wrap_up(job: &Job, registry: &Registry, lease: &Lease, ended: &Outcome) -> Result<()> {
     registry.point().await?;
     registry.retain(job.spec.settings.nightly.keep).await?;
-    data::tidy(&*store, &registry).await?;
-    lease.release(&*store, &registry).await?;
-    webhook::tell(hook, &format!("hardy: {}", ended.line())).await;
-    job.tell(Progress::Night(Box::new(ended)));
-    Ok(())
+    match lease.confirm(&*job.store, registry).await {
+        Ok(()) => shards::tidy(&*job.store, registry).await?,
+        // What another night has packed and not written down yet would look like something left behind.
+        Err(e) if e.kind() == Kind::Job => warn!("nothing is tidied: {}", e.chain()),
+        Err(e) => return Err(e),
+    }
+    publish::outcome(job, ended).await?;
+    lease.release(&*job.store, registry).await
 }
 
 async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, error: &Error) {
-    let (version, at) = (None, Some(night.night.clone()));
-    let note = Note { what: Happening::Failed, version, night: at, reason: error.chain(), forced: false };
+    let note = Note { night: Some(night.night.clone()), ..Note::new(Happening::Failed, error.chain()) };
+    // It may have been promoted when the deadline struck.
+    if let Err(e) = registry.point().await {
+        warn!("current.json may name another version than the history does: {}", e.chain());
+    }
     if let Err(e) = registry.note(note).await {
         warn!("the history does not have it that the night failed: {}", e.chain());
     }
@@ -180,11 +142,19 @@ async fn failed(registry: &Registry, night: &Night, hook: &WebhookSettings, erro
     webhook::tell(hook, &text).await;
 }
 
-async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: &Night) -> Result<Outcome> {
-    let mut data = data::prepare(job, source, registry, &night.night).await?;
+async fn retrain(
+    job: &mut Job,
+    access: &StoreSettings,
+    registry: &Registry,
+    night: &Night,
+    lease: &Lease,
+) -> Result<Outcome> {
+    job.left_out.clear();
+    let mut data = data::prepare(job, access, registry, lease).await?;
     if let Some(same) = trained_already(job, registry, night, &data).await? {
         return skip(job, registry, night, &data, &same).await;
     }
+    current::comparable(job, registry, night.against.as_ref(), &data.classes, &data.frozen).await?;
     let spec = ModelSpec::new(&job.spec.settings.model, data.classes.clone());
     job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
     let initial = program::initial_checkpoint(job, &spec.classes).await?;
@@ -194,12 +164,13 @@ async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: 
     let conditions = evaluate::conditions(&job.spec.settings.evaluate)?;
     let found = measuring::measure(job, program::TRAINED, &trained.checkpoint, &[], &shards, &conditions).await?;
     let current = match &night.against {
-        Some(id) => Some(current(job, registry, id, &data, &found.outcomes).await?),
+        Some(id) => Some(current::measured(job, registry, id, &data, &found.outcomes).await?),
         None => None,
     };
-    let best = registry.best(&data.frozen.sha256, job.spec.settings.gate.epsilon.value()).await?;
+    let epsilon = job.spec.settings.gate.epsilon.value();
+    let best = registry.best(&data.frozen.sha256, epsilon, &found.outcomes.attacks_within(epsilon)).await?;
     let measured = vec![(program::TRAINED.to_string(), found)];
-    let checks = program::checks(&measured, &data.classes, &job.spec.settings, job.spec.program);
+    let checks = checks(job, &measured, &data.classes);
     let candidate = Subject {
         version: &night.night.0,
         classes: &data.classes,
@@ -216,6 +187,13 @@ async fn retrain(job: &mut Job, source: &dyn Store, registry: &Registry, night: 
     });
     let decision = gate::judge(&candidate, beside.as_ref(), best.as_ref(), &job.spec.settings.gate);
     conclude(job, registry, night, data, spec, trained, measured, decision).await
+}
+
+/// What the figures say about themselves, and whether they are those of all photos.
+fn checks(job: &Job, measured: &[(String, Measured)], classes: &[String]) -> Vec<Check> {
+    let mut checks = program::checks(measured, classes, &job.spec.settings, job.spec.program);
+    checks.extend(program::completeness(&job.left_out));
+    checks
 }
 
 /// Baseline and adversarial training, or from the current model adversarial training alone.
@@ -246,46 +224,11 @@ async fn skip(job: &Job, registry: &Registry, night: &Night, data: &Data, same: 
     let entry = match registry.outcome_of(&night.night).await? {
         Some(done) => done,
         None => {
-            let (version, at) = (None, Some(night.night.clone()));
-            let note = Note { what: Happening::Skipped, version, night: at, reason, forced: false };
-            registry.note(note).await?
+            let at = Some(night.night.clone());
+            registry.note(Note { night: at, ..Note::new(Happening::Skipped, reason) }).await?
         }
     };
-    let ended = outcome(job, night, data, &entry.note, entry.current);
-    publish::outcome(job, &ended).await?;
-    Ok(ended)
-}
-
-/// The current version and what it says of each image of the test set: as it was written down, or measured
-/// again where the attacks are others now.
-async fn current(
-    job: &mut Job,
-    registry: &Registry,
-    id: &VersionId,
-    data: &Data,
-    like: &Outcomes,
-) -> Result<(Version, Outcomes)> {
-    let version = registry.version(id).await?;
-    if version.test_sha256 == data.frozen.sha256
-        && let Some(known) = registry.outcomes(&version).await?
-        && known.conditions == like.conditions
-    {
-        return Ok((version, known));
-    }
-    // Of another test set, or of none: the gate refuses the one, and measures anew for the other.
-    let foreign = !version.test_sha256.is_empty() && version.test_sha256 != data.frozen.sha256;
-    if foreign || version.spec.classes != data.classes {
-        let outcomes = registry.outcomes(&version).await?.unwrap_or_else(|| like.clone());
-        return Ok((version, outcomes));
-    }
-    let weights = version.files.get(WEIGHTS).cloned();
-    let weights = weights.ok_or_else(|| Error::data(format!("version {id} has no {WEIGHTS}")))?;
-    let ours = job.model.take();
-    job.model = Some(job.store.put_json(&job.key("model-current.json"), &version.spec).await?);
-    let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
-    let measured = measuring::measure(job, "current", &weights, &[], &shards, &like.conditions).await;
-    job.model = ours;
-    Ok((Version { test_sha256: data.frozen.sha256.clone(), ..version }, measured?.outcomes))
+    Ok(Outcome::of(job, night, data, &entry.note, entry.current))
 }
 
 /// Writes the report and the version, and promotes or rejects it.
@@ -325,11 +268,8 @@ async fn conclude(
     });
     let version = publish::version(job, registry, night, &spec, &trained.checkpoint, &record, &outcomes).await?;
     let entry = settle(registry, night, &version, &decision).await?;
-    let ended = outcome(job, night, &data, &entry.note, entry.current);
-    let ended =
-        Outcome { clean: Some(decision.clean.after), robust: decision.robust.as_ref().map(|r| r.after), ..ended };
-    publish::outcome(job, &ended).await?;
-    Ok(ended)
+    let ended = Outcome::of(job, night, &data, &entry.note, entry.current);
+    Ok(Outcome { clean: Some(decision.clean.after), robust: decision.robust.as_ref().map(|r| r.after), ..ended })
 }
 
 /// Promotes the version or writes down why not.
@@ -344,7 +284,8 @@ async fn settle(
     }
     let reject = |reason: String| {
         let (version, at) = (Some(version.id.clone()), Some(night.night.clone()));
-        registry.note(Note { what: Happening::Rejected, version, night: at, reason, forced: false })
+        let rejected = Note::new(Happening::Rejected, reason);
+        registry.note(Note { version, night: at, gate: Some(decision.clone()), ..rejected })
     };
     if !decision.passed {
         return reject(decision.reason.clone()).await;
@@ -353,24 +294,6 @@ async fn settle(
         // Somebody promoted another one during the night.
         Err(e) if e.kind() == Kind::Rejected => reject(e.to_string()).await,
         promoted => promoted,
-    }
-}
-
-fn outcome(job: &Job, night: &Night, data: &Data, note: &Note, current: Option<VersionId>) -> Outcome {
-    Outcome {
-        model: night.model.clone(),
-        night: night.night.clone(),
-        outcome: note.what,
-        reason: note.reason.clone(),
-        current,
-        clean: None,
-        robust: None,
-        epsilon: job.spec.settings.gate.epsilon.value(),
-        known: data.known,
-        new: data.new,
-        removed: data.removed.len() as u64,
-        replaced: data.replaced.len() as u64,
-        quarantined: data.quarantined.len() as u64,
     }
 }
 

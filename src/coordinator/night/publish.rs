@@ -76,7 +76,7 @@ fn parent(job: &Job, night: &Night) -> Option<VersionId> {
     job.spec.model.as_ref().and(night.against.clone())
 }
 
-/// Writes how the night ended, `night.json`; it comes last.
+/// Writes how the night ended, `night.json`; it comes after everything else.
 pub(super) async fn outcome(job: &Job, ended: &Outcome) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(ended).context(Kind::Internal, || "an outcome has no JSON form".into())?;
     text.push(b'\n');

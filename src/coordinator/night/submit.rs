@@ -30,8 +30,8 @@ impl Night {
     /// on with as it was. `fresh` gives the weights that a night without a current model starts from.
     ///
     /// # Errors
-    /// Of kind `Usage` when the night was begun with other settings or photos, when the current model is
-    /// another network, or when the gate's budget is not measured.
+    /// Of kind `Usage` when the night was begun with other settings or photos, or is over and its job gone, when the
+    /// current model is another network, or when the gate's budget is not measured.
     pub async fn submission(
         store: &Arc<dyn Store>,
         settings: &Settings,
@@ -56,6 +56,7 @@ impl Night {
         }
         measures_what_the_gate_asks(settings)?;
         let registry = Registry::new(store.clone(), &model);
+        is_free(&registry, night).await?;
         let against = registry.current().await?;
         let mut of_job = settings.of_job();
         let parent = match (&against, settings.nightly.start) {
@@ -84,6 +85,19 @@ impl Night {
             night: Some(Night { model, night: night.clone(), against, asked }),
             created: now(),
         })
+    }
+}
+
+/// A version keeps its name for good, also when nothing else is left of the night that made it.
+async fn is_free(registry: &Registry, night: &VersionId) -> Result<()> {
+    match registry.version(night).await {
+        Ok(known) => Err(Error::usage(format!(
+            "there is a version {night} of {} already, made by {}; give another --night",
+            registry.model(),
+            known.job
+        ))),
+        Err(e) if e.kind() == Kind::NotFound => Ok(()),
+        Err(e) => Err(e),
     }
 }
 

@@ -7,10 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::changes::{Changes, Repack};
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use super::*;
-use crate::config::{Layers, Settings};
+use crate::config::{Architecture, Layers, Resize, Settings};
 use crate::dataset::grow::{Fate, Known, Packed, Photos};
 use crate::dataset::{Finding, Inspected, Photo, Sample, Split};
-use crate::store::{Blob, Key, LocalStore};
+use crate::report::LeftOut;
+use crate::store::{Blob, Key, LocalStore, Store};
 use crate::task::JobId;
 
 struct World {
@@ -29,6 +30,37 @@ impl World {
 
     async fn ledger(&self, job: &str) -> Ledger {
         Ledger::before(&*self.store, &self.registry, &name(job)).await.unwrap()
+    }
+
+    /// A version that somebody made.
+    async fn version(&self, id: &str, change: impl FnOnce(&mut Version)) -> Version {
+        let mut draft = Version {
+            version: Version::format(),
+            model: self.registry.model().clone(),
+            id: VersionId(id.into()),
+            created: now(),
+            job: format!("job-of-{id}"),
+            hardy: "0".into(),
+            spec: ModelSpec {
+                architecture: Architecture::HardySmall,
+                classes: vec!["daisy".into(), "rose".into()],
+                input_size: 32,
+                resize: Resize::Squash,
+                mean: [0.5; 3],
+                std: [0.5; 3],
+            },
+            checkpoint_sha256: id.into(),
+            parent: None,
+            dataset_sha256: String::new(),
+            test_sha256: String::new(),
+            results: Vec::new(),
+            worst_case: Vec::new(),
+            checks: Vec::new(),
+            gate: None,
+            files: Default::default(),
+        };
+        change(&mut draft);
+        self.registry.publish(draft, Vec::new()).await.unwrap()
     }
 
     async fn lease(&self, job: &str, minutes: u64) -> Result<Lease> {
@@ -58,6 +90,11 @@ fn settings() -> Settings {
 fn found(photo: &Photo, sha256: &str) -> Inspected {
     let finding = Finding::Usable { sha256: sha256.into(), phash: 1, width: 9, height: 9, brightness: 500 };
     Inspected { photo: photo.clone(), finding }
+}
+
+/// What is said of a photo whose inspection was lost.
+fn unseen(photo: &Photo) -> Inspected {
+    Inspected { photo: photo.clone(), finding: Finding::Unseen("its task failed".into()) }
 }
 
 fn stored(name: &str, split: Split, paths: &[&str]) -> Stored {
@@ -165,6 +202,52 @@ fn a_duplicate_that_was_only_written_again_was_not_replaced() {
 }
 
 #[tokio::test]
+async fn a_duplicate_is_decided_about_again_once_its_original_may_be_gone() {
+    let world = World::new();
+    two_nights(&world).await;
+    let mut ledger = world.ledger("n3").await;
+    let copy = written("rose/copy", "monday");
+    ledger.photos.insert(copy.path.clone(), Known { size: 5, stamp: None, fate: Fate::Duplicate });
+    let listed = |gone: &str| -> Vec<Photo> {
+        let paths = ["daisy/1", "daisy/2", "rose/1", "rose/2", "rose/3", "daisy/t", "rose/t"];
+        paths.into_iter().filter(|path| *path != gone).map(photo).chain([copy.clone()]).collect()
+    };
+    let changes = Changes::new(&ledger, listed("nothing"));
+    assert_eq!((changes.unseen(), changes.unchanged.len()), (vec![], 1), "nothing went, and its time is noted");
+    let changes = Changes::new(&ledger, listed("rose/t"));
+    assert_eq!(changes.unseen(), [], "the test set keeps its photos");
+
+    let mut changes = Changes::new(&ledger, listed("rose/1"));
+    assert_eq!(changes.unseen(), [copy.clone()]);
+    assert_eq!(changes.settle(&ledger.photos, vec![found(&copy, "sha of rose/1")]).len(), 1);
+    assert_eq!(changes.gone(), ["rose/1", "rose/copy"].into());
+    assert_eq!(changes.reported(&ledger.photos, &Photos::new()), [""; 0], "it was not replaced");
+
+    // Nobody has looked at it: the next night does, although nothing goes then.
+    let mut changes = Changes::new(&ledger, listed("rose/1"));
+    assert_eq!(changes.settle(&ledger.photos, vec![unseen(&copy)]), []);
+    ledger.photos.extend(changes.unchanged);
+    ledger.photos.remove("rose/1");
+    assert_eq!(Changes::new(&ledger, listed("rose/1")).unseen(), [copy.clone()]);
+}
+
+#[tokio::test]
+async fn a_known_photo_that_nobody_has_looked_at_stays_what_it_was() {
+    let world = World::new();
+    two_nights(&world).await;
+    let ledger = world.ledger("n3").await;
+    let larger = Photo { size: 6, ..photo("daisy/1") };
+    let there = ["daisy/2", "rose/1", "rose/2", "rose/3", "daisy/t", "rose/t"];
+    let listed: Vec<Photo> = there.into_iter().map(photo).chain([larger.clone(), photo("daisy/new")]).collect();
+    let mut changes = Changes::new(&ledger, listed);
+    assert_eq!(changes.unseen(), [photo("daisy/new"), larger.clone()]);
+    let new = unseen(&photo("daisy/new"));
+    assert_eq!(changes.settle(&ledger.photos, vec![new.clone(), unseen(&larger)]), [new]);
+    assert_eq!((changes.gone().len(), changes.unchanged.len()), (0, 0));
+    assert_eq!(ledger.photos["daisy/1"].size, 5, "the next night it is a suspect again");
+}
+
+#[tokio::test]
 async fn a_night_that_goes_on_does_not_see_its_own_page() {
     let world = World::new();
     two_nights(&world).await;
@@ -175,6 +258,42 @@ async fn a_night_that_goes_on_does_not_see_its_own_page() {
     let mut late = world.ledger("n2").await;
     let error = late.append(&*world.store, &world.registry, page("other", Vec::new())).await.unwrap_err();
     assert!(error.to_string().contains("overlap"), "{error}");
+}
+
+#[tokio::test]
+async fn a_night_that_begins_anew_with_other_photos_changes_no_page() {
+    let world = World::new();
+    two_nights(&world).await;
+    let other = page("n1", vec![stored("test-9", Split::Test, &["daisy/x"])]);
+    let error = world.ledger("n1").await.append(&*world.store, &world.registry, other).await.unwrap_err();
+    let said = error.to_string();
+    assert!(
+        error.kind() == Kind::Job && said.contains("night n1 of flowers was run before, with other photos"),
+        "{said}"
+    );
+    let frozen = world.ledger("n3").await.frozen.unwrap();
+    assert_eq!(frozen.shards[0].blob.sha256, "test-0");
+}
+
+#[tokio::test]
+async fn a_night_whose_version_is_there_is_not_begun_anew() {
+    let world = World::new();
+    let mut settings = settings();
+    settings.job.name = "flowers".into();
+    let begin = async |night: &str| {
+        let place = Place { source: "photos".into(), digest: None };
+        Night::submission(&world.store, &settings, &VersionId(night.into()), place, || Ok(None)).await
+    };
+    assert_eq!(begin("n1").await.unwrap().id, name("flowers-n1"));
+    world.version("n1", |_| {}).await;
+    let error = begin("n1").await.unwrap_err();
+    let said = error.to_string();
+    assert!(error.kind() == Kind::Usage && said.contains("there is a version n1 of flowers already"), "{said}");
+    assert!(said.contains("job-of-n1") && said.contains("--night"), "{said}");
+    assert!(begin("n2").await.is_ok());
+    let key = Key::new("models/flowers/versions/n1/version.json").unwrap();
+    world.store.put_bytes(&key, "no description").await.unwrap();
+    assert_eq!(begin("n1").await.unwrap_err().kind(), Kind::Data, "what cannot be read is not taken for free");
 }
 
 #[tokio::test]
@@ -220,10 +339,46 @@ async fn shards_that_no_page_names_are_removed() {
         let key = Key::new(format!("models/flowers/data/shards/{shard}")).unwrap();
         world.store.put_bytes(&key, "x").await.unwrap();
     }
-    data::tidy(&*world.store, &world.registry).await.unwrap();
+    shards::tidy(&*world.store, &world.registry).await.unwrap();
     let gone = Key::new("models/flowers/data/shards/left-behind").unwrap();
     assert_eq!(world.store.get(&gone).await.err().unwrap().kind(), Kind::NotFound);
     assert!(world.store.get(&Key::new("models/flowers/data/shards/test-0").unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_cannot_be_compared_in_the_end_is_not_trained() {
+    let world = World::new();
+    let job = Job::for_tests(&world.store, settings()).await;
+    let classes = ["daisy".to_string(), "rose".to_string()];
+    let key = Key::new("models/flowers/data/shards/test").unwrap();
+    let blob = world.store.put_bytes(&key, "photos").await.unwrap();
+    let frozen = Frozen::new(&classes, Split::Test, vec![Stored { split: Split::Test, samples: Vec::new(), blob }]);
+    world.version("by-hand", |_| {}).await;
+    world.version("same", |v| v.test_sha256.clone_from(&frozen.sha256)).await;
+    world.version("elsewhere", |v| v.test_sha256 = "another test set".into()).await;
+    world.version("tulips", |v| v.spec.classes[1] = "tulip".into()).await;
+    let compare = async |id: &str| {
+        current::comparable(&job, &world.registry, Some(&VersionId(id.into())), &classes, &frozen).await
+    };
+    compare("by-hand").await.unwrap();
+    compare("same").await.unwrap();
+    for (id, words) in [("elsewhere", "on the test set another test, "), ("tulips", "it knows daisy, tulip")] {
+        let error = compare(id).await.unwrap_err();
+        assert!(error.kind() == Kind::Data && error.to_string().contains(words), "{error}");
+    }
+    world.store.put_bytes(&key, "others").await.unwrap();
+    let error = current::comparable(&job, &world.registry, None, &classes, &frozen).await.unwrap_err();
+    assert!(error.kind() == Kind::Data && error.to_string().contains("test set is damaged"), "{error}");
+}
+
+#[tokio::test]
+async fn the_gate_hears_of_what_was_left_out() {
+    let world = World::new();
+    let mut job = Job::for_tests(&world.store, settings()).await;
+    assert_eq!(checks(&job, &[], &[]), []);
+    job.left_out.push(LeftOut { task: "train-r0001-0-train-1".into(), why: "failed".into() });
+    let found = checks(&job, &[], &[]);
+    assert!(!found[0].passed && found[0].figure.contains("train-r0001-0-train-1"), "{found:?}");
 }
 
 #[tokio::test]
@@ -259,4 +414,33 @@ async fn a_night_past_its_deadline_gives_way() {
     world.store.put_json(&Key::new("models/flowers/night.json").unwrap(), &dead).await.unwrap();
     let lease = world.lease("n2", 60).await.unwrap();
     assert!(lease.left() > std::time::Duration::from_secs(3000));
+}
+
+#[tokio::test]
+async fn an_expired_lease_that_two_nights_take_is_one_nights() {
+    let world = World::new();
+    let first = world.lease("n1", 60).await.unwrap();
+    first.confirm(&*world.store, &world.registry).await.unwrap();
+    // The other one has seen what was there before, deletes this, and takes its place.
+    let second = Lease { job: name("n2"), night: VersionId("n2".into()), ..first.clone() };
+    let key = Key::new("models/flowers/night.json").unwrap();
+    world.store.put_json(&key, &second).await.unwrap();
+    second.confirm(&*world.store, &world.registry).await.unwrap();
+    let error = first.confirm(&*world.store, &world.registry).await.unwrap_err();
+    assert!(
+        error.kind() == Kind::Job && error.to_string().contains("night n2 of flowers is still going on"),
+        "{error}"
+    );
+    world.store.delete(&key).await.unwrap();
+    assert_eq!(first.confirm(&*world.store, &world.registry).await.unwrap_err().kind(), Kind::Job);
+}
+
+#[tokio::test]
+async fn a_night_that_died_after_its_end_holds_nobody_up() {
+    let world = World::new();
+    world.lease("n1", 60).await.unwrap();
+    assert_eq!(world.lease("n2", 60).await.unwrap_err().kind(), Kind::Job);
+    world.store.put_bytes(&Key::new("jobs/n1/result/night.json").unwrap(), "{}").await.unwrap();
+    let lease = world.lease("n2", 60).await.unwrap();
+    assert_eq!(lease.job, name("n2"));
 }

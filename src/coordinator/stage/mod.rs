@@ -16,6 +16,8 @@ use super::log::{Log, Page};
 use super::post::Inbox;
 use super::progress::{Observer, Progress};
 use super::spec::JobSpec;
+#[cfg(test)]
+use super::spec::{Program, now};
 use crate::config::{Poison, QueueSettings};
 use crate::error::{Context, Error, Kind, Result};
 use crate::metrics::CoordinatorMetrics;
@@ -23,6 +25,8 @@ use crate::queue::{Delivery, Queue, Topic};
 use crate::report::LeftOut;
 use crate::store::{Blob, Key, Store};
 use crate::task::{Event, Success, Task, TaskId, VERSION, Work};
+#[cfg(test)]
+use crate::{config::Settings, queue::MemoryQueue};
 
 use open::{CHECK, Open, Watch};
 
@@ -176,4 +180,43 @@ impl Job {
 fn pictures<'a>(work: &Work, success: &'a Success) -> Option<&'a Blob> {
     let name = if matches!(work, Work::Augment { .. }) { "shard" } else { "examples" };
     success.outputs.get(name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl Job {
+    /// A job on `store` for which nobody works.
+    pub(super) async fn for_tests(store: &Arc<dyn Store>, settings: Settings) -> Self {
+        let spec = JobSpec {
+            version: VERSION,
+            id: "j".parse().unwrap(),
+            program: Program::Night,
+            settings: settings.of_job(),
+            source: "s3://nowhere/photos".into(),
+            photos: None,
+            weights: None,
+            model: None,
+            surrogate: None,
+            compared: Vec::new(),
+            night: None,
+            created: now(),
+        };
+        let prefix = JobSpec::prefix(&spec.id);
+        let (_, inbox) = tokio::sync::mpsc::unbounded_channel();
+        Self {
+            spec_blob: store.put_json(&prefix.join("spec.json"), &spec).await.unwrap(),
+            spec,
+            model: None,
+            store: store.clone(),
+            queue: Arc::new(MemoryQueue::new(5)),
+            policy: settings.queue,
+            metrics: CoordinatorMetrics::default(),
+            log: Log::take_over(store.clone(), &prefix, "c").await.unwrap(),
+            inbox,
+            observer: Observer::new(|_| {}),
+            cancelled: CancellationToken::new(),
+            gave_up: false,
+            left_out: Vec::new(),
+        }
+    }
 }

@@ -147,11 +147,14 @@ impl Plan {
     }
 }
 
+/// The usable photos, and the others with the reason.
 pub(super) fn sift(photos: Vec<Inspected>, classes: &[String], seed: u64) -> (Vec<Candidate>, Vec<Quarantined>) {
     let (mut usable, mut quarantined) = (Vec::new(), Vec::new());
     for Inspected { photo, finding } in photos {
         match finding {
-            Finding::Unusable(reason) => quarantined.push(Quarantined { path: photo.path, reason }),
+            Finding::Unusable(reason) | Finding::Unseen(reason) => {
+                quarantined.push(Quarantined { path: photo.path, reason });
+            }
             Finding::Usable { sha256, phash, .. } => usable.push(Candidate {
                 class: classes.binary_search(&photo.class).unwrap_or_default(),
                 split: photo.split,

@@ -92,7 +92,7 @@ mod tests {
                 let photo = crate::dataset::Photo { path, class, split: None, size: 0, stamp: None };
                 match crate::dataset::decode::inspect(photo, &bytes, &settings).finding {
                     crate::dataset::Finding::Usable { phash, .. } => phash,
-                    crate::dataset::Finding::Unusable(reason) => panic!("{reason}"),
+                    other => panic!("{other:?}"),
                 }
             })
             .collect();
