@@ -8,26 +8,10 @@ import subprocess
 import pytest
 import yaml
 from conftest import CHART, ROOT, of, rendered
+from figures import check, documented
 
-# What coordinators and workers show under /metrics, with their labels.
-METRICS = {
-    "hardy_tasks_total": {"kind", "outcome"},
-    "hardy_task_duration_seconds_bucket": {"kind", "le"},
-    "hardy_images_total": {"stage"},
-    "hardy_queue_messages": {"queue", "state"},
-    "hardy_task_retries_total": set(),
-    "hardy_dead_letters": set(),
-    "hardy_workers": set(),
-    "hardy_leader": set(),
-    "hardy_jobs": {"state"},
-    "hardy_job_accuracy_ratio": {"model", "attack", "epsilon"},
-    "hardy_gate_decisions_total": {"decision"},
-    "hardy_current_model_timestamp_seconds": set(),
-    "hardy_last_success_timestamp_seconds": set(),
-    "hardy_gpu_memory_bytes": {"device"},
-    "hardy_gpu_utilisation_ratio": {"device"},
-}
 RULES = CHART / "rules/hardy.yaml"
+RULES_TEST = ROOT / "tests/helm/rules_test.yaml"
 needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing (Debian's package prometheus)")
 
 
@@ -44,16 +28,40 @@ def expressions():
     return [rule["expr"] for rule in rules()] + shown
 
 
-def test_only_metrics_there_are():
+def test_only_figures_there_are():
     used = set()
     for expression in expressions():
-        names = re.findall(r"hardy_\w+", expression)
-        assert names and set(names) <= METRICS.keys(), expression
-        used |= set(names)
-        labels = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"", expression))
-        labels |= {label for group in re.findall(r"\bby \(([^)]*)\)", expression) for label in group.split(", ")}
-        assert labels <= set().union(*(METRICS[name] for name in names)), expression
-    assert used == METRICS.keys(), "the dashboard shows everything"
+        names = check(expression)
+        assert names, expression
+        used |= names
+    of_histograms = {name for name in documented() if name.endswith(("_sum", "_count"))}
+    # Those of one worker are the leader's, seen from below.
+    of_a_worker = {name for name in documented() if name.startswith("hardy_worker_")}
+    assert used == documented().keys() - of_histograms - of_a_worker, "the dashboard shows everything"
+
+
+def test_the_alerts_are_tried_with_figures_there_are():
+    for test in yaml.safe_load(RULES_TEST.read_text())["tests"]:
+        for series in test["input_series"]:
+            assert check(series["series"]), series
+
+
+@pytest.mark.parametrize(
+    "typo",
+    [
+        "hardy_queue_message",
+        'hardy_queue_messages{queue=~".*tasks.*"}',
+        'hardy_queue_messages{queue!="tasks"}',
+        'hardy_queue_messages{queues="high"}',
+        "sum by (queues) (hardy_queue_messages)",
+        "max(hardy_workers) > on (pods) hardy_workers_busy",
+        'hardy_tasks_total{outcome="handed_back"}',
+        'hardy_task_duration_seconds{kind="train"}',
+    ],
+)
+def test_a_selector_that_finds_nothing_is_noticed(typo):
+    with pytest.raises(AssertionError):
+        check(typo)
 
 
 def test_the_dashboard_has_a_place_for_every_panel():
@@ -92,7 +100,6 @@ def test_promtool_checks_the_rules(tmp_path):
 
 @needs_promtool
 def test_alerts_fire_when_they_should():
-    test = ROOT / "tests/helm/rules_test.yaml"
-    subprocess.run(["promtool", "test", "rules", test.name], check=True, cwd=test.parent)
-    tested = set(re.findall(r"alertname: (\w+)", test.read_text()))
+    subprocess.run(["promtool", "test", "rules", RULES_TEST.name], check=True, cwd=RULES_TEST.parent)
+    tested = set(re.findall(r"alertname: (\w+)", RULES_TEST.read_text()))
     assert tested == {rule["alert"] for rule in rules()}
