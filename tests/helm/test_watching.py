@@ -25,6 +25,9 @@ def panels():
 
 def expressions():
     shown = [target["expr"].replace("$__rate_interval", "5m") for panel in panels() for target in panel["targets"]]
+    for expression in shown:
+        selectors = re.findall(r"\bhardy_\w+(\{[^}]*\})?", expression)
+        assert all('{namespace=~"$namespace", job=~"$job"' in selector for selector in selectors), "of the chosen release"
     return [rule["expr"] for rule in rules()] + shown
 
 
@@ -62,6 +65,16 @@ def test_the_alerts_are_tried_with_figures_there_are():
 def test_a_selector_that_finds_nothing_is_noticed(typo):
     with pytest.raises(AssertionError):
         check(typo)
+
+
+def test_alerts_keep_releases_apart():
+    """What is gathered is gathered by release, and only what is of one release is held against each other."""
+    for rule in rules():
+        text = rule["expr"]
+        for function, labels in re.findall(r"\b(sum|max|min|count|avg)\b(?: by \(([^)]*)\))?", text):
+            assert {"namespace", "job"} <= set(labels.split(", ")), f"{rule['alert']}: {function}"
+        for labels in re.findall(r"\b(?:and|unless)\b(?: on \(([^)]*)\))?", text):
+            assert labels == "namespace, job", rule["alert"]
 
 
 def test_the_dashboard_has_a_place_for_every_panel():
