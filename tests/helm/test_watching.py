@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import CHART, ROOT, of, rendered
+from conftest import CHART, ROOT, of, render, rendered
 from figures import check, documented
 
 RULES = CHART / "rules/hardy.yaml"
@@ -92,6 +92,16 @@ def test_the_chart_passes_both_on():
     assert of(objects, "PrometheusRule")[0]["spec"] == yaml.safe_load(RULES.read_text())
     board = of(objects, "ConfigMap", "-dashboard")[0]["data"]["hardy.json"]
     assert json.loads(board) == json.loads((CHART / "dashboards/hardy.json").read_text())
+
+
+def test_nights_can_be_left_out_of_the_alerts():
+    def alerts(nights):
+        rule = {"enabled": True, "nights": nights}
+        spec = of(render({"metrics": {"prometheusRule": rule}}), "PrometheusRule")[0]["spec"]
+        return {rule["alert"] for group in spec["groups"] for rule in group["rules"]}
+
+    of_nights = {"HardyNoSuccessfulNight", "HardyNeverSucceeded", "HardyRobustAccuracyFell"}
+    assert alerts(True) - alerts(False) == of_nights and alerts(False) and not alerts(False) & of_nights
 
 
 def test_every_alert_is_in_the_operating_guide():
