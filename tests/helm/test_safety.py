@@ -118,6 +118,17 @@ def test_selectors_find_what_they_are_for(objects):
         assert all(matches(selector, meta["labels"]) for _, meta, _ in all_pods)
 
 
+def test_no_budget_keeps_a_node_from_being_drained(objects):
+    """Evictions of pods that no Deployment owns are refused where a budget selects them, whatever it allows."""
+    budgets = of(objects, "PodDisruptionBudget")
+    for name, meta, _ in pods(objects):
+        chosen = [b for b in budgets if matches(b["spec"]["selector"]["matchLabels"], meta["labels"])]
+        assert len(chosen) <= (1 if name.startswith("Deployment ") else 0), name
+    for budget in budgets:
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        assert budget["spec"].get("maxUnavailable", 1) and budget["spec"].get("minAvailable", 0) in (0, 1)
+
+
 def test_what_is_named_is_there(objects, case):
     accounts = {o["metadata"]["name"] for o in of(objects, "ServiceAccount")} or {"default"}
     maps = {o["metadata"]["name"]: o["data"] for o in of(objects, "ConfigMap")}
