@@ -5,7 +5,7 @@ import re
 from conftest import of, pods, render, rendered
 
 ALLOWED_VOLUMES = {"configMap", "secret", "emptyDir", "projected", "downwardAPI", "persistentVolumeClaim", "csi", "ephemeral"}
-HIDDEN = re.compile(r"PASSWORD|SECRET|TOKEN|QUEUE__URL|ACCESS_KEY")
+HIDDEN = re.compile(r"PASSWORD|SECRET|TOKEN|QUEUE__URL|WEBHOOK__URL|ACCESS_KEY")
 
 
 def test_restricted_pod_security(objects):
@@ -54,6 +54,31 @@ def test_secrets_stay_in_secrets(objects):
         for variable in spec["containers"][0]["env"]:
             if HIDDEN.search(variable["name"]) and "value" in variable:
                 assert "$(RABBITMQ_PASSWORD)" in variable["value"], f"{name}: {variable['name']}"
+
+
+def test_every_secret_goes_to_those_who_need_it():
+    """And to nobody else: who reads a Secret can lose it."""
+    values = {
+        "nightly": {"enabled": True, "data": "s3://b/p"},
+        "s3": {"existingSecret": "s3"},
+        "web": {"existingSecret": "web", "tokenKey": "t"},
+        "webhook": {"existingSecret": "slack", "urlKey": "address"},
+    }
+    read = {}
+    for _, meta, spec in pods(render(values)):
+        for variable in spec["containers"][0]["env"]:
+            key = variable.get("valueFrom", {}).get("secretKeyRef")
+            if key:
+                secret = (variable["name"], key["name"], key["key"])
+                read.setdefault(secret, set()).add(meta["labels"]["app.kubernetes.io/component"])
+    everybody = {"coordinator", "worker", "nightly", "gc", "doctor"}
+    assert read == {
+        ("HARDY_QUEUE__URL", "hardy-rabbitmq", "url"): everybody,
+        ("AWS_ACCESS_KEY_ID", "s3", "AWS_ACCESS_KEY_ID"): everybody,
+        ("AWS_SECRET_ACCESS_KEY", "s3", "AWS_SECRET_ACCESS_KEY"): everybody,
+        ("HARDY_HTTP__TOKEN", "web", "t"): {"coordinator"},
+        ("HARDY_WEBHOOK__URL", "slack", "address"): {"coordinator"},
+    }
 
 
 def test_settings_hold_no_password(objects):
