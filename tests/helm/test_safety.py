@@ -188,12 +188,19 @@ def test_a_night_is_named_by_its_schedule():
     cron = of(rendered("aws-gpu"), "CronJob", "-nightly")[0]["spec"]
     assert (cron["concurrencyPolicy"], cron["timeZone"]) == ("Forbid", "Europe/Berlin")
     container = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
-    assert "nightly-{date}" in container["args"]
+    assert container["args"][-2:] == ["--name", "nightly-{date}"]
     environment = {v["name"]: v for v in container["env"]}
     assert environment["TZ"]["value"] == cron["timeZone"]
     # The controller names a run CRONJOB-MINUTES, at most 52 + 11 characters.
     assert environment["HARDY_SCHEDULED"]["valueFrom"]["fieldRef"]["fieldPath"].endswith("/job-name']")
     assert len(of(render({"fullnameOverride": "x" * 60, "nightly": {"enabled": True, "data": "s3://b/p"}}), "CronJob")[0]["metadata"]["name"]) <= 52
+
+
+def test_a_gated_night_is_named_by_its_schedule_too():
+    cron = of(rendered("on-prem-minio"), "CronJob", "-nightly")[0]["spec"]
+    container = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"][-2:] == ["--night", "{date}"] and "--name" not in container["args"]
+    assert {"HARDY_SCHEDULED", "TZ"} <= {v["name"] for v in container["env"]}
 
 
 def test_new_settings_restart_what_reads_them():
