@@ -37,6 +37,8 @@ const AT_ONCE: usize = 16;
 
   hardy submit --data s3://bucket/photos --name 'nightly-{date}'
 
+  hardy submit --config configs/nightly.toml --data s3://bucket/photos --night '{date}'
+
 Submitted twice under one name it is one job. Prints its name. In a CronJob's pod set HARDY_SCHEDULED to the name
 of the run, from its label batch.kubernetes.io/job-name: {date} is then the scheduled date in the time zone TZ,
 however late or often the run is tried.")]
@@ -56,9 +58,10 @@ pub(super) struct SubmitArgs {
     /// part made of its settings.
     #[arg(long)]
     name: Option<String>,
-    /// A night of the model job.name, which is retrained, judged and promoted or not; with no name, today's (UTC).
+    /// A night of the model job.name, which is retrained, judged and promoted or not; {date} in its name is as in
+    /// that of a job. With no name, today's (UTC).
     #[arg(long, value_name = "NIGHT", num_args = 0..=1, conflicts_with_all = ["rehearse", "name"])]
-    night: Option<Option<VersionId>>,
+    night: Option<Option<String>>,
     #[command(flatten)]
     script: ScriptArgs,
     /// Wait for its end; exit code 7 when it fails, 8 when the gate rejects it.
@@ -213,12 +216,15 @@ impl Photos {
 
 /// The night that is submitted.
 async fn tonight_or(
-    night: &Option<VersionId>,
+    night: &Option<String>,
     store: &Arc<dyn Store>,
     settings: &Settings,
     photos: &Photos,
 ) -> Result<JobSpec> {
-    let night = night.clone().unwrap_or_else(tonight);
+    let night: VersionId = match night {
+        Some(name) => dated(name, scheduled().as_deref()).parse()?,
+        None => tonight(),
+    };
     let id: JobId = format!("{}-{night}", settings.job.name).parse()?;
     let place = Place { source: photos.source(settings, &JobSpec::prefix(&id)), digest: photos.digest()? };
     Night::submission(store, settings, &night, place, || weights::starting(settings)).await
@@ -230,7 +236,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &mut Giv
     let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     let digest = photos.digest()?;
     let id: JobId = match &args.name {
-        Some(name) => dated(name, std::env::var("HARDY_SCHEDULED").ok().as_deref())?,
+        Some(name) => dated(name, scheduled().as_deref()).parse()?,
         None => {
             let identity = json!({
                 "settings": of_job, "data": args.data, "tasks": args.rehearse, "stored": args.stored, "photos": digest,
@@ -272,16 +278,21 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &mut Giv
     })
 }
 
+/// The name of the CronJob's run that this is a part of.
+fn scheduled() -> Option<String> {
+    std::env::var("HARDY_SCHEDULED").ok()
+}
+
 /// The name with its `{date}` filled in.
 ///
 /// A CronJob names its runs `name-MINUTES`, the scheduled time in minutes since 1970; a run that somebody started
 /// by hand has another name and counts as today's.
-fn dated(name: &str, scheduled: Option<&str>) -> Result<JobId> {
+fn dated(name: &str, scheduled: Option<&str>) -> String {
     let minutes = scheduled.and_then(|run| run.rsplit('-').next()).filter(|end| end.len() >= 8);
     let seconds = minutes.and_then(|end| end.parse::<i64>().ok()).and_then(|minutes| minutes.checked_mul(60));
     let time = seconds.and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_else(Timestamp::now);
     let date = time.to_zoned(TimeZone::system()).date();
-    name.replace("{date}", &date.to_string()).parse()
+    name.replace("{date}", &date.to_string())
 }
 
 /// Copies a folder of photos to the store.
@@ -319,14 +330,34 @@ mod tests {
     fn a_late_run_keeps_the_scheduled_date() {
         let minutes = Timestamp::now().as_second() / 60 - 3 * 24 * 60;
         let wanted = Timestamp::from_second(minutes * 60).unwrap().to_zoned(TimeZone::system()).date();
-        let name = dated("nightly-{date}", Some(&format!("hardy-nightly-{minutes}"))).unwrap();
-        assert_eq!(name.0, format!("nightly-{wanted}"));
+        let run = format!("hardy-nightly-{minutes}");
+        assert_eq!(dated("nightly-{date}", Some(&run)), format!("nightly-{wanted}"));
+        assert_eq!(dated("{date}", Some(&run)).parse::<VersionId>().unwrap().0, wanted.to_string(), "of a night");
         let today = || Timestamp::now().to_zoned(TimeZone::system()).date();
         for by_hand in [None, Some("again"), Some("hardy-nightly-2"), Some("")] {
-            let (before, name, after) = (today(), dated("n-{date}", by_hand).unwrap().0, today());
+            let (before, name, after) = (today(), dated("n-{date}", by_hand), today());
             assert!([before, after].iter().any(|day| name == format!("n-{day}")), "{by_hand:?}: {name}");
         }
-        assert_eq!(dated("first", None).unwrap().0, "first");
-        assert_eq!(dated("../{date}", None).unwrap_err().kind(), Kind::Usage);
+        assert_eq!(dated("first", None), "first");
+    }
+
+    #[test]
+    fn a_night_takes_a_date_as_its_name_or_none() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: SubmitArgs,
+        }
+        let night = |more: &[&str]| {
+            let words = ["submit", "--data", "s3://b/p"].iter().chain(more);
+            <Line as clap::Parser>::try_parse_from(words).map(|line| line.args.night)
+        };
+        assert_eq!(night(&[]).unwrap(), None);
+        assert_eq!(night(&["--night"]).unwrap(), Some(None));
+        assert_eq!(night(&["--night", "{date}"]).unwrap(), Some(Some("{date}".into())));
+        assert!(night(&["--night", "{date}", "--name", "x"]).is_err());
+        for name in ["../{date}", "{dates}", "a b"] {
+            assert_eq!(dated(name, None).parse::<JobId>().unwrap_err().kind(), Kind::Usage, "{name}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::health::Ends;
 use crate::jobs::{State, Status};
 use crate::metrics::{CoordinatorMetrics, Sight};
 use crate::queue::{Priority, Queue, Topic};
+use crate::registry::Happening;
 use crate::report::Report;
 use crate::task::{JobId, WorkerId};
 
@@ -84,6 +85,9 @@ impl Census {
             let Broker { waiting, dead, idle } = broker;
             metrics.seen(&Sight { waiting, dead, idle, busy, jobs });
             self.results(ends, &all, metrics).await?;
+            if let Some(ended) = last_success(&all) {
+                metrics.last_success(ended);
+            }
         }
         Ok(())
     }
@@ -93,9 +97,8 @@ impl Census {
         *self.last.lock().await = None;
     }
 
-    /// Reads the report of the job that was done last, once.
+    /// Reads the report of the training job that was done last, once.
     async fn results(&self, ends: &Ends, all: &[Arc<Status>], metrics: &CoordinatorMetrics) -> Result<()> {
-        // A rehearsal is no success to be proud of.
         let done = all.iter().filter(|s| s.state == State::Done && !s.rounds.is_empty());
         let done = done.max_by(|a, b| a.updated.cmp(&b.updated));
         let Some(status) = done else { return Ok(()) };
@@ -110,12 +113,27 @@ impl Census {
             Err(e) if e.kind() == crate::error::Kind::NotFound => None,
             Err(e) => return Err(e),
         };
-        if let Ok(ended) = status.updated.parse::<jiff::Timestamp>() {
-            metrics.last(report.as_ref(), ended.as_second());
-        }
+        metrics.last_results(report.as_ref());
         *last = Some(id);
         Ok(())
     }
+}
+
+/// When the last success ended, in seconds after 1970.
+fn last_success(all: &[Arc<Status>]) -> Option<i64> {
+    let good = all.iter().filter(|status| succeeded(status));
+    let ended = good.filter_map(|status| status.updated.parse::<jiff::Timestamp>().ok());
+    ended.max().map(|at| at.as_second())
+}
+
+/// A night must end with a model that is good enough, its own or the one there was. A rehearsal is no success to be
+/// proud of.
+fn succeeded(status: &Status) -> bool {
+    let good = match &status.night {
+        Some(night) => matches!(night.outcome, Happening::Promoted | Happening::Skipped),
+        None => !status.rounds.is_empty(),
+    };
+    status.state == State::Done && good
 }
 
 /// The workers that were heard of lately, each with a job it works for.
@@ -129,4 +147,69 @@ pub(super) fn busy(all: &[Arc<Status>]) -> Vec<(WorkerId, JobId)> {
     let running = all.iter().filter(|status| fresh(status));
     let workers = running.flat_map(|status| status.workers.iter().map(|w| (w.clone(), status.job.clone())));
     workers.filter(|(worker, _)| seen.insert(worker.clone())).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::coordinator::Outcome;
+    use crate::outcome::Count;
+    use crate::report::RoundRecord;
+
+    fn done(updated: &str, rounds: usize, night: Option<Happening>) -> Status {
+        let count = Count { correct: 9, n: 10 };
+        let round = RoundRecord {
+            phase: "train".into(),
+            round: 0,
+            loss: 1.0,
+            train_accuracy: 0.5,
+            epsilon: 0.01,
+            held_clean: count,
+            held_fgsm: count,
+            held_pgd: count,
+            checkpoint_sha256: "x".into(),
+            best: false,
+        };
+        let outcome = |outcome| Outcome {
+            model: "flowers".parse().unwrap(),
+            night: "2026-01-02".parse().unwrap(),
+            outcome,
+            reason: "it is so".into(),
+            current: None,
+            clean: None,
+            robust: None,
+            epsilon: 0.01,
+            known: 0,
+            new: 0,
+            removed: 0,
+            replaced: 0,
+            quarantined: 0,
+        };
+        let mut status = Status::waiting(&"j".parse().unwrap(), updated);
+        status.state = State::Done;
+        status.rounds = vec![round; rounds];
+        status.night = night.map(outcome);
+        status
+    }
+
+    #[test]
+    fn a_night_succeeds_with_a_good_model_and_another_job_with_any() {
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        let failed = Status { state: State::Failed, ..done(late, 2, None) };
+        for (what, last, counts) in [
+            ("a training job", done(late, 2, None), true),
+            ("one that failed", failed, false),
+            ("a rehearsal", done(late, 0, None), false),
+            ("a night whose model was promoted", done(late, 2, Some(Happening::Promoted)), true),
+            ("a night without new photos", done(late, 0, Some(Happening::Skipped)), true),
+            ("a night whose model was rejected", done(late, 2, Some(Happening::Rejected)), false),
+            ("a night that failed", done(late, 2, Some(Happening::Failed)), false),
+        ] {
+            let found = last_success(&[Arc::new(last), Arc::new(done(early, 2, None))]);
+            let wanted = if counts { late } else { early };
+            assert_eq!(found, Some(wanted.parse::<jiff::Timestamp>().unwrap().as_second()), "{what}");
+        }
+        assert_eq!(last_success(&[Arc::new(done(late, 0, None))]), None);
+    }
 }

@@ -108,7 +108,7 @@ impl CoordinatorMetrics {
         );
         r.register(
             "hardy_last_success_timestamp_seconds",
-            "When the job that was done last ended",
+            "When the last night or training job that succeeded ended",
             self.success.clone(),
         );
         r.register("hardy_gate_decisions", "Nights that the gate promoted or rejected", self.decisions.clone());
@@ -180,8 +180,8 @@ impl CoordinatorMetrics {
         }
     }
 
-    /// Takes down the result of the job that was done last, `ended` seconds after 1970.
-    pub fn last(&self, report: Option<&Report>, ended: i64) {
+    /// Takes down the results of the training job that was done last.
+    pub fn last_results(&self, report: Option<&Report>) {
         self.accuracy.clear();
         for found in report.map_or(&[][..], |r| &r.results) {
             let labels = ConditionLabels {
@@ -191,6 +191,10 @@ impl CoordinatorMetrics {
             };
             self.accuracy.get_or_create(&labels).set(found.figure.accuracy);
         }
+    }
+
+    /// The last success was `ended` seconds after 1970.
+    pub fn last_success(&self, ended: i64) {
         self.success.get_or_create(&[]).set(ended);
     }
 
@@ -265,7 +269,8 @@ mod tests {
         metrics.in_flight(&"day".parse().unwrap(), Priority::Normal, 2);
         let waiting = vec![(Priority::High, 0), (Priority::Normal, 7)];
         metrics.seen(&Sight { waiting, dead: 1, idle: 2, busy: 5, jobs: [("running", 2)].into() });
-        metrics.last(None, 1_790_000_000);
+        metrics.last_results(None);
+        metrics.last_success(1_790_000_000);
         let told = lines(&metrics);
         for line in [
             "hardy_leader 1",

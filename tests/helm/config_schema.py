@@ -11,7 +11,7 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "helm/hardy/values.schema.json"
-SECRETS = {("queue", "url"), ("http", "token")}  # come from Secrets, never from values
+SECRETS = {("queue", "url"), ("http", "token"), ("webhook", "url")}  # come from Secrets, never from values
 KINDS = {bool: "boolean", str: "string", int: "number", float: "number", list: "array"}
 
 

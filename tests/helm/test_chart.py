@@ -64,6 +64,9 @@ def test_the_committed_schemas_refuse_what_is_wrong(kind):
         "networkPolicy: {egressPorts: [amqp]}",
         # Passwords belong in Secrets.
         "config: {queue: {url: 'amqp://u:p@h'}}",
+        "config: {http: {token: t}}",
+        "config: {webhook: {url: 'https://hooks.slack.com/services/T0/B0/x'}}",
+        "nightly: {config: {webhook: {url: 'https://hooks.slack.com/services/T0/B0/x'}}}",
         "rabbitmq: {managementUrl: 'http://u:p@h:15672'}",
     ],
 )

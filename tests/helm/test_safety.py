@@ -5,7 +5,7 @@ import re
 from conftest import of, pods, render, rendered
 
 ALLOWED_VOLUMES = {"configMap", "secret", "emptyDir", "projected", "downwardAPI", "persistentVolumeClaim", "csi", "ephemeral"}
-HIDDEN = re.compile(r"PASSWORD|SECRET|TOKEN|QUEUE__URL|ACCESS_KEY")
+HIDDEN = re.compile(r"PASSWORD|SECRET|TOKEN|QUEUE__URL|WEBHOOK__URL|ACCESS_KEY")
 
 
 def test_restricted_pod_security(objects):
@@ -54,6 +54,31 @@ def test_secrets_stay_in_secrets(objects):
         for variable in spec["containers"][0]["env"]:
             if HIDDEN.search(variable["name"]) and "value" in variable:
                 assert "$(RABBITMQ_PASSWORD)" in variable["value"], f"{name}: {variable['name']}"
+
+
+def test_every_secret_goes_to_those_who_need_it():
+    """And to nobody else: who reads a Secret can lose it."""
+    values = {
+        "nightly": {"enabled": True, "data": "s3://b/p"},
+        "s3": {"existingSecret": "s3"},
+        "web": {"existingSecret": "web", "tokenKey": "t"},
+        "webhook": {"existingSecret": "slack", "urlKey": "address"},
+    }
+    read = {}
+    for _, meta, spec in pods(render(values)):
+        for variable in spec["containers"][0]["env"]:
+            key = variable.get("valueFrom", {}).get("secretKeyRef")
+            if key:
+                secret = (variable["name"], key["name"], key["key"])
+                read.setdefault(secret, set()).add(meta["labels"]["app.kubernetes.io/component"])
+    everybody = {"coordinator", "worker", "nightly", "gc", "doctor"}
+    assert read == {
+        ("HARDY_QUEUE__URL", "hardy-rabbitmq", "url"): everybody,
+        ("AWS_ACCESS_KEY_ID", "s3", "AWS_ACCESS_KEY_ID"): everybody,
+        ("AWS_SECRET_ACCESS_KEY", "s3", "AWS_SECRET_ACCESS_KEY"): everybody,
+        ("HARDY_HTTP__TOKEN", "web", "t"): {"coordinator"},
+        ("HARDY_WEBHOOK__URL", "slack", "address"): {"coordinator"},
+    }
 
 
 def test_settings_hold_no_password(objects):
@@ -118,6 +143,17 @@ def test_selectors_find_what_they_are_for(objects):
         assert all(matches(selector, meta["labels"]) for _, meta, _ in all_pods)
 
 
+def test_no_budget_keeps_a_node_from_being_drained(objects):
+    """Evictions of pods that no Deployment owns are refused where a budget selects them, whatever it allows."""
+    budgets = of(objects, "PodDisruptionBudget")
+    for name, meta, _ in pods(objects):
+        chosen = [b for b in budgets if matches(b["spec"]["selector"]["matchLabels"], meta["labels"])]
+        assert len(chosen) <= (1 if name.startswith("Deployment ") else 0), name
+    for budget in budgets:
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        assert budget["spec"].get("maxUnavailable", 1) and budget["spec"].get("minAvailable", 0) in (0, 1)
+
+
 def test_what_is_named_is_there(objects, case):
     accounts = {o["metadata"]["name"] for o in of(objects, "ServiceAccount")} or {"default"}
     maps = {o["metadata"]["name"]: o["data"] for o in of(objects, "ConfigMap")}
@@ -152,12 +188,19 @@ def test_a_night_is_named_by_its_schedule():
     cron = of(rendered("aws-gpu"), "CronJob", "-nightly")[0]["spec"]
     assert (cron["concurrencyPolicy"], cron["timeZone"]) == ("Forbid", "Europe/Berlin")
     container = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
-    assert "nightly-{date}" in container["args"]
+    assert container["args"][-2:] == ["--name", "nightly-{date}"]
     environment = {v["name"]: v for v in container["env"]}
     assert environment["TZ"]["value"] == cron["timeZone"]
     # The controller names a run CRONJOB-MINUTES, at most 52 + 11 characters.
     assert environment["HARDY_SCHEDULED"]["valueFrom"]["fieldRef"]["fieldPath"].endswith("/job-name']")
     assert len(of(render({"fullnameOverride": "x" * 60, "nightly": {"enabled": True, "data": "s3://b/p"}}), "CronJob")[0]["metadata"]["name"]) <= 52
+
+
+def test_a_gated_night_is_named_by_its_schedule_too():
+    cron = of(rendered("on-prem-minio"), "CronJob", "-nightly")[0]["spec"]
+    container = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"][-2:] == ["--night", "{date}"] and "--name" not in container["args"]
+    assert {"HARDY_SCHEDULED", "TZ"} <= {v["name"] for v in container["env"]}
 
 
 def test_new_settings_restart_what_reads_them():

@@ -7,27 +7,11 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import CHART, ROOT, of, rendered
+from conftest import CHART, ROOT, of, render, rendered
+from figures import check, documented
 
-# What coordinators and workers show under /metrics, with their labels.
-METRICS = {
-    "hardy_tasks_total": {"kind", "outcome"},
-    "hardy_task_duration_seconds_bucket": {"kind", "le"},
-    "hardy_images_total": {"stage"},
-    "hardy_queue_messages": {"queue", "state"},
-    "hardy_task_retries_total": set(),
-    "hardy_dead_letters": set(),
-    "hardy_workers": set(),
-    "hardy_leader": set(),
-    "hardy_jobs": {"state"},
-    "hardy_job_accuracy_ratio": {"model", "attack", "epsilon"},
-    "hardy_gate_decisions_total": {"decision"},
-    "hardy_current_model_timestamp_seconds": set(),
-    "hardy_last_success_timestamp_seconds": set(),
-    "hardy_gpu_memory_bytes": {"device"},
-    "hardy_gpu_utilisation_ratio": {"device"},
-}
 RULES = CHART / "rules/hardy.yaml"
+RULES_TEST = ROOT / "tests/helm/rules_test.yaml"
 needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is missing (Debian's package prometheus)")
 
 
@@ -41,19 +25,56 @@ def panels():
 
 def expressions():
     shown = [target["expr"].replace("$__rate_interval", "5m") for panel in panels() for target in panel["targets"]]
+    for expression in shown:
+        selectors = re.findall(r"\bhardy_\w+(\{[^}]*\})?", expression)
+        assert all('{namespace=~"$namespace", job=~"$job"' in selector for selector in selectors), "of the chosen release"
     return [rule["expr"] for rule in rules()] + shown
 
 
-def test_only_metrics_there_are():
+def test_only_figures_there_are():
     used = set()
     for expression in expressions():
-        names = re.findall(r"hardy_\w+", expression)
-        assert names and set(names) <= METRICS.keys(), expression
-        used |= set(names)
-        labels = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"", expression))
-        labels |= {label for group in re.findall(r"\bby \(([^)]*)\)", expression) for label in group.split(", ")}
-        assert labels <= set().union(*(METRICS[name] for name in names)), expression
-    assert used == METRICS.keys(), "the dashboard shows everything"
+        names = check(expression)
+        assert names, expression
+        used |= names
+    of_histograms = {name for name in documented() if name.endswith(("_sum", "_count"))}
+    # Those of one worker are the leader's, seen from below.
+    of_a_worker = {name for name in documented() if name.startswith("hardy_worker_")}
+    assert used == documented().keys() - of_histograms - of_a_worker, "the dashboard shows everything"
+
+
+def test_the_alerts_are_tried_with_figures_there_are():
+    for test in yaml.safe_load(RULES_TEST.read_text())["tests"]:
+        for series in test["input_series"]:
+            assert check(series["series"]), series
+
+
+@pytest.mark.parametrize(
+    "typo",
+    [
+        "hardy_queue_message",
+        'hardy_queue_messages{queue=~".*tasks.*"}',
+        'hardy_queue_messages{queue!="tasks"}',
+        'hardy_queue_messages{queues="high"}',
+        "sum by (queues) (hardy_queue_messages)",
+        "max(hardy_workers) > on (pods) hardy_workers_busy",
+        'hardy_tasks_total{outcome="handed_back"}',
+        'hardy_task_duration_seconds{kind="train"}',
+    ],
+)
+def test_a_selector_that_finds_nothing_is_noticed(typo):
+    with pytest.raises(AssertionError):
+        check(typo)
+
+
+def test_alerts_keep_releases_apart():
+    """What is gathered is gathered by release, and only what is of one release is held against each other."""
+    for rule in rules():
+        text = rule["expr"]
+        for function, labels in re.findall(r"\b(sum|max|min|count|avg)\b(?: by \(([^)]*)\))?", text):
+            assert {"namespace", "job"} <= set(labels.split(", ")), f"{rule['alert']}: {function}"
+        for labels in re.findall(r"\b(?:and|unless)\b(?: on \(([^)]*)\))?", text):
+            assert labels == "namespace, job", rule["alert"]
 
 
 def test_the_dashboard_has_a_place_for_every_panel():
@@ -71,6 +92,16 @@ def test_the_chart_passes_both_on():
     assert of(objects, "PrometheusRule")[0]["spec"] == yaml.safe_load(RULES.read_text())
     board = of(objects, "ConfigMap", "-dashboard")[0]["data"]["hardy.json"]
     assert json.loads(board) == json.loads((CHART / "dashboards/hardy.json").read_text())
+
+
+def test_nights_can_be_left_out_of_the_alerts():
+    def alerts(nights):
+        rule = {"enabled": True, "nights": nights}
+        spec = of(render({"metrics": {"prometheusRule": rule}}), "PrometheusRule")[0]["spec"]
+        return {rule["alert"] for group in spec["groups"] for rule in group["rules"]}
+
+    of_nights = {"HardyNoSuccessfulNight", "HardyNeverSucceeded", "HardyRobustAccuracyFell"}
+    assert alerts(True) - alerts(False) == of_nights and alerts(False) and not alerts(False) & of_nights
 
 
 def test_every_alert_is_in_the_operating_guide():
@@ -92,7 +123,6 @@ def test_promtool_checks_the_rules(tmp_path):
 
 @needs_promtool
 def test_alerts_fire_when_they_should():
-    test = ROOT / "tests/helm/rules_test.yaml"
-    subprocess.run(["promtool", "test", "rules", test.name], check=True, cwd=test.parent)
-    tested = set(re.findall(r"alertname: (\w+)", test.read_text()))
+    subprocess.run(["promtool", "test", "rules", RULES_TEST.name], check=True, cwd=RULES_TEST.parent)
+    tested = set(re.findall(r"alertname: (\w+)", RULES_TEST.read_text()))
     assert tested == {rule["alert"] for rule in rules()}

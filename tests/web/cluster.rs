@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::browser::Window;
-use crate::http::{figures, get, json, try_send};
+use crate::http::{assert_all_are_told, figures, get, json, try_send};
 use crate::scene::{Cluster, has_ended};
 
 const TOKEN: &str = "only-for-this-test-81f3";
@@ -70,6 +70,8 @@ fn a_cluster_can_be_watched_scraped_and_told_what_to_do() {
     let done = figures(&worker);
     assert!(done["hardy_worker_tasks_total{kind=\"train\",outcome=\"done\"}"] >= 2.0, "{done:?}");
     assert_eq!(done["hardy_worker_threads"], 1.0);
+    // There was no night, and a GPU need not be there.
+    assert_all_are_told(&[&figures(&leader), &done], &["hardy_gate_", "hardy_current_model_", "hardy_gpu_"]);
     for url in [&leader, &follower, &worker] {
         assert_eq!((get(&format!("{url}/healthz")).0, get(&format!("{url}/readyz")).0), (200, 200));
     }

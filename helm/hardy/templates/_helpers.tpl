@@ -168,12 +168,16 @@ capabilities:
 {{- define "hardy.httpEnv" -}}
 - name: HARDY_HTTP__LISTEN
   value: 0.0.0.0:9090
-{{- if .Values.web.existingSecret }}
-- name: HARDY_HTTP__TOKEN
+{{- end }}
+
+{{/* Of (name of the variable, Secret, key); nothing without a Secret. */}}
+{{- define "hardy.secretEnv" -}}
+{{- if index . 1 }}
+- name: {{ index . 0 }}
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.web.existingSecret }}
-      key: {{ .Values.web.tokenKey }}
+      name: {{ index . 1 }}
+      key: {{ index . 2 }}
 {{- end }}
 {{- end }}
 
