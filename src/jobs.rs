@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::coordinator::{JobSpec, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::queue::Queue;
-use crate::report::{GuardEvent, RoundRecord};
+use crate::report::{GuardEvent, LeftOut, RoundRecord};
 use crate::store::{Blob, Key, Store};
 use crate::task::{Event, JobId, Report, TaskId, VERSION, WorkerId};
 
@@ -122,6 +122,9 @@ pub struct Status {
     pub failures: usize,
     /// The last of them.
     pub last_failure: Option<String>,
+    /// Tasks that it went on without, the newest last.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// Rounds of training so far.
     pub rounds: Vec<RoundRecord>,
     /// What the guard did.
@@ -154,6 +157,7 @@ impl Status {
             workers: Vec::new(),
             failures: 0,
             last_failure: None,
+            left_out: Vec::new(),
             rounds: Vec::new(),
             guard: Vec::new(),
             pictures: Vec::new(),

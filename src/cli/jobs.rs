@@ -168,6 +168,9 @@ fn describe(status: &Status) -> String {
         let last = status.last_failure.as_deref().unwrap_or_default();
         text += &format!("failures   {} attempts, the last: {last}\n", status.failures);
     }
+    for lost in &status.left_out {
+        text += &format!("left out   {} {}\n", lost.task, lost.why);
+    }
     if let Some(round) = status.rounds.last() {
         text += &format!(
             "round      {} {}: loss {:.3}, held clean {:.1} %, PGD {:.1} %\n",

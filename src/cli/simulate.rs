@@ -130,8 +130,8 @@ pub(super) fn run(args: SimulateArgs, json: bool, quiet: bool) -> Result<()> {
     summary.verdict()
 }
 
-/// What happens each night: the special ones at about a third, a half, seven and nine tenths; where nights are few, in the
-/// next free one, if there is one.
+/// What happens each night: the special ones at about a third, a half, seven and nine tenths; where nights are few, in
+/// the next free one, if there is one.
 fn script(nights: u32) -> Vec<Event> {
     let mut events = vec![Event::PhotosCame; nights as usize];
     let special = [Event::NoNewPhotos, Event::LabelsShuffled, Event::Killed, Event::BrokenPhotos];

@@ -106,7 +106,7 @@ impl Screen {
             }
             Progress::Round(record) => self.say(&line(record)),
             // The log says it already.
-            Progress::Failure { .. } | Progress::Heard(_) | Progress::Pictures { .. } => {}
+            Progress::Failure { .. } | Progress::LeftOut(_) | Progress::Heard(_) | Progress::Pictures { .. } => {}
             Progress::Night(ended) => self.say(&ended.line()),
             Progress::Guard(event) => self.say(&format!("guard, round {}: {}", event.round + 1, event.what)),
         }
@@ -156,6 +156,7 @@ fn as_json(progress: &Progress) -> Option<serde_json::Value> {
         Progress::Guard(event) => json!({ "event": "guard", "guard": event }),
         Progress::TaskDone => json!({ "event": "task_done" }),
         Progress::Failure { task, error } => json!({ "event": "failure", "task": task, "error": error }),
+        Progress::LeftOut(lost) => json!({ "event": "left_out", "task": lost.task, "why": lost.why }),
         Progress::Images(_) | Progress::Heard(_) | Progress::Pictures { .. } => return None,
     })
 }

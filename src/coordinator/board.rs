@@ -19,6 +19,9 @@ const ALIVE: Duration = Duration::from_secs(10);
 /// Finished stages that a status lists.
 const STAGES: usize = 24;
 
+/// Tasks that were left out that a status names.
+const LEFT_OUT: usize = 20;
+
 /// Sets of pictures that a status names: the newest may be removed before anybody has looked at it.
 const PICTURES: usize = 4;
 
@@ -122,7 +125,17 @@ impl Notes {
                 status.failures += 1;
                 status.last_failure = Some(format!("{task}: {error}"));
             }
-            Progress::Round(record) => status.rounds.push((**record).clone()),
+            Progress::LeftOut(lost) if status.left_out.contains(lost) => {}
+            Progress::LeftOut(lost) => keep(&mut status.left_out, lost.clone(), LEFT_OUT),
+            // A night that goes on once more passes through its rounds again.
+            Progress::Round(record) => {
+                let place = status.rounds.iter().position(|r| r.phase == record.phase && r.round == record.round);
+                match place {
+                    Some(place) => status.rounds[place] = (**record).clone(),
+                    None => status.rounds.push((**record).clone()),
+                }
+            }
+            Progress::Guard(event) if status.guard.contains(event) => {}
             Progress::Guard(event) => status.guard.push(event.clone()),
             Progress::Night(ended) => status.night = Some((**ended).clone()),
         }
@@ -135,4 +148,50 @@ fn keep<T>(list: &mut Vec<T>, new: T, most: usize) {
         list.drain(..=list.len() - most);
     }
     list.push(new);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::outcome::Count;
+    use crate::report::{GuardEvent, LeftOut, RoundRecord};
+
+    fn round(round: u32, loss: f64) -> Progress {
+        let count = Count { correct: 9, n: 10 };
+        Progress::Round(Box::new(RoundRecord {
+            phase: "train".into(),
+            round,
+            loss,
+            train_accuracy: 0.5,
+            epsilon: 0.01,
+            held_clean: count,
+            held_fgsm: count,
+            held_pgd: count,
+            checkpoint_sha256: "x".into(),
+            best: false,
+        }))
+    }
+
+    #[test]
+    fn what_is_told_again_stands_there_once() {
+        let board = Board::new(Status::waiting(&"j".parse().unwrap(), ""), "c");
+        let tell = board.observer();
+        let guard = |round| Progress::Guard(GuardEvent { round, what: "back".into() });
+        let lost = |task: &str| Progress::LeftOut(LeftOut { task: task.into(), why: "failed".into() });
+        // The night fails in its third round, and goes on once more.
+        for told in [round(0, 3.0), round(1, 2.0), guard(1), lost("a"), round(0, 3.0), round(1, 1.5), guard(1)] {
+            tell(&told);
+        }
+        for told in [lost("a"), lost("b"), round(2, 1.0), guard(2)] {
+            tell(&told);
+        }
+        let status = board.now();
+        let rounds: Vec<_> = status.rounds.iter().map(|r| (r.round, r.loss)).collect();
+        assert_eq!(rounds, [(0, 3.0), (1, 1.5), (2, 1.0)]);
+        assert_eq!(status.guard.iter().map(|e| e.round).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(status.left_out.iter().map(|l| l.task.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        (0..100).for_each(|number| tell(&lost(&number.to_string())));
+        assert_eq!((board.now().left_out.len(), board.now().left_out[0].task.as_str()), (LEFT_OUT, "80"));
+    }
 }

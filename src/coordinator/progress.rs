@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::night::Outcome;
-use crate::report::{GuardEvent, RoundRecord};
+use crate::report::{GuardEvent, LeftOut, RoundRecord};
 use crate::store::Blob;
 use crate::task::{TaskId, WorkerId};
 
@@ -48,6 +48,8 @@ pub enum Progress {
     },
     /// The guard or early stopping did something.
     Guard(GuardEvent),
+    /// The job goes on without a task that failed for good.
+    LeftOut(LeftOut),
     /// A night has ended.
     Night(Box<Outcome>),
 }

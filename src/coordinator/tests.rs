@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::post::Post;
 use super::preparation::pack_all;
-use super::{Coordinator, Job, JobSpec, Night, Observer, Program};
+use super::{Coordinator, Job, JobSpec, Lease, Night, Observer, Outcome, Program};
 use crate::config::{Layers, Settings};
 use crate::dataset::{ShardPlan, Split};
 use crate::error::{Error, Kind, Result};
@@ -21,7 +21,7 @@ use crate::jobs::{Jobs, State, Status};
 use crate::queue::{Delivery, MemoryQueue, Queue, Topic};
 use crate::registry::{Happening, Registry};
 use crate::store::{Blob, Entry, Key, LocalStore, Reader, Store};
-use crate::task::{Event, JobId, ModelName, Report, Success, Task, TaskId, VERSION, WorkerId};
+use crate::task::{Event, JobId, ModelName, Report, Success, Task, TaskId, VERSION, VersionId, WorkerId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -262,6 +262,37 @@ async fn a_night_without_a_cluster_that_fails_on_the_store_says_so_and_gives_its
     assert!(head.note.reason.contains("is out of reach"), "{}", head.note.reason);
     let lease = world.store.get(&Key::new("models/flowers/night.json").unwrap()).await;
     assert_eq!(lease.err().map(|e| e.kind()), Some(Kind::NotFound));
+}
+
+#[tokio::test]
+async fn a_night_that_died_after_its_end_is_over_also_when_the_next_one_has_begun() {
+    let world = World::new();
+    let (model, night): (ModelName, VersionId) = ("flowers".parse().unwrap(), "n1".parse().unwrap());
+    let ended = Outcome {
+        model: model.clone(),
+        night: night.clone(),
+        outcome: Happening::Skipped,
+        reason: "nothing came".into(),
+        current: None,
+        clean: None,
+        robust: None,
+        epsilon: 0.01,
+        known: 0,
+        new: 0,
+        removed: 0,
+        replaced: 0,
+        quarantined: 0,
+    };
+    let key = Key::new("jobs/flowers-n1/result/night.json").unwrap();
+    world.store.put_json(&key, &ended).await.unwrap();
+    let registry = Registry::new(world.store.clone(), &model);
+    let next: JobId = "flowers-n2".parse().unwrap();
+    let lease = Lease::take(&*world.store, &registry, &next, &"n2".parse().unwrap(), 60).await.unwrap();
+    let night = Night { model, night, against: None, asked: String::new() };
+    let spec = JobSpec { program: Program::Night, night: Some(night), ..world.job("flowers-n1", 0) };
+    world.coordinator("c").run(spec, Observer::new(|_| {})).await.unwrap();
+    assert_eq!(registry.head().await.unwrap(), None, "it has not failed");
+    lease.confirm(&*world.store, &registry).await.unwrap();
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ fn decide(
     let reason = match (failed.is_empty(), current) {
         (false, _) => failed.join("; "),
         (true, None) => "there was no current model".into(),
-        // Large enough a test set shows falls that the limits allow.
+        // On a large test set a fall that the limits allow may be significant.
         (true, Some(current)) if claim == Claim::Worse => {
             format!("{} than {}, but within what the gate allows", claim.words(), current.version)
         }

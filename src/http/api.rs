@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::Site;
 use super::answer::{Answer, SLOW, within};
 use super::census::busy;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{Jobs, StageStatus, State as JobState, Status};
 use crate::metrics::queue_name;
-use crate::report::curve;
+use crate::report::{LeftOut, curve};
 use crate::task::JobId;
 
 /// Jobs that a list holds at most.
@@ -36,6 +36,7 @@ struct Line<'a> {
     workers: usize,
     failures: usize,
     rounds: usize,
+    left_out: &'a [LeftOut],
     error: Option<&'a str>,
 }
 
@@ -53,6 +54,7 @@ impl<'a> From<&'a Status> for Line<'a> {
             workers: s.workers.len(),
             failures: s.failures,
             rounds: s.rounds.len(),
+            left_out: &s.left_out,
             error: s.error.as_ref().map(|(_, why)| why.as_str()),
         }
     }
@@ -126,8 +128,13 @@ async fn jobs(State(site): State<Arc<Site>>) -> Answer<Json<Value>> {
     Ok(Json(json!({ "total": all.len(), "jobs": lines })))
 }
 
-async fn job(State(site): State<Arc<Site>>, Path(job): Path<String>) -> Answer<Json<Status>> {
-    Ok(Json(status(&site, &job).await?))
+async fn job(State(site): State<Arc<Site>>, Path(job): Path<String>) -> Answer<Json<Value>> {
+    let status = status(&site, &job).await?;
+    let results = site.results.of(&site.ends()?.store, &status).await?;
+    let mut told =
+        serde_json::to_value(&status).context(Kind::Internal, || "the status of a job has no JSON form".into())?;
+    told["results"] = json!(results);
+    Ok(Json(told))
 }
 
 async fn curves(State(site): State<Arc<Site>>, Path(job): Path<String>) -> Answer<Json<Value>> {

@@ -4,7 +4,7 @@
 //! /healthz /readyz /metrics      coordinator and worker
 //! /                              coordinator: the page, which asks the rest for what it shows
 //! /api/…                         coordinator: JSON, explained in docs/http.md
-//! /jobs/<job>/report.html        coordinator: what a job left for people
+//! /jobs/<job>/report.html, …     coordinator: what a job left for people
 //! /models/<model>/history.html   coordinator: a model over the nights
 //! ```
 
@@ -18,6 +18,7 @@ mod ledger;
 mod models;
 mod page;
 mod probes;
+mod results;
 mod site;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]

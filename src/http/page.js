@@ -93,10 +93,13 @@
       if (job.job === focused) queueMicrotask(() => button.focus());
       return row;
     }));
-    const failed = jobs.filter(job => job.state === "failed");
-    show("failures", failed.length > 0);
-    put("causes", ...failed.slice(0, 50).map(job =>
-      make("tr", {}, make("th", { scope: "row", class: "path" }, job.job), make("td", {}, job.error || "unknown"))));
+    const causes = jobs.flatMap(job => [
+      ...(job.state === "failed" ? [[job.job, job.error || "unknown"]] : []),
+      ...job.left_out.map(lost => [`${job.job}: ${lost.task}`, lost.why]),
+    ]);
+    show("failures", causes.length > 0);
+    put("causes", ...causes.slice(0, 50).map(([what, why]) =>
+      make("tr", {}, make("th", { scope: "row", class: "path" }, what), make("td", {}, why))));
     if (!jobs.some(job => job.job === chosen)) {
       const running = jobs.find(job => job.state === "running");
       chosen = (running || jobs[0] || { job: "" }).job;
@@ -115,11 +118,7 @@
   };
 
   const actions = job => {
-    const parts = [];
-    if (job.state === "done") {
-      const files = job.rounds.length > 0 ? ["report.html", "report.json"] : ["rehearsal.json"];
-      parts.push(...files.map(file => make("a", { href: `/jobs/${job.job}/${file}` }, file)));
-    }
+    const parts = job.results.map(file => make("a", { href: `/jobs/${job.job}/${file}` }, file));
     const button = (text, what) => {
       const element = make("button", { type: "button" }, text);
       element.addEventListener("click", () => act(what, job.job));
@@ -128,7 +127,7 @@
     if (writable && (job.state === "running" || job.state === "waiting")) button("Cancel", "cancel");
     if (writable && (job.state === "failed" || job.state === "cancelled")) button("Retry", "retry");
     const before = $("actions").dataset.shown;
-    const now = `${job.job} ${job.state} ${writable}`;
+    const now = `${job.job} ${job.state} ${job.results.join()} ${writable}`;
     if (before !== now) {
       put("actions", ...parts);
       $("actions").dataset.shown = now;
@@ -148,6 +147,10 @@
       parts.push(` Round ${last.round + 1} of ${last.phase === "train" ? "adversarial training" : "the undefended model"}: ` +
         `held images ${percent(last.held_clean)} clean, ${percent(last.held_pgd)} under PGD.`);
     }
+    const night = job.night;
+    if (night) parts.push(` Night ${night.night} of ${night.model}: ${night.outcome}. ${night.reason}.`);
+    const lost = job.left_out.length;
+    if (lost > 0) parts.push(` It went on without ${lost === 1 ? "a task" : `${lost} tasks`}, see the dead letters.`);
     if (job.failures > 0) parts.push(` ${job.failures} failed attempts so far; the last: ${job.last_failure}`);
     return parts.join("");
   };
@@ -229,15 +232,19 @@
   const tick = async () => {
     if (asking) return;
     asking = true;
-    try {
-      const said = cluster(await ask("/api/cluster"));
-      list(await ask("/api/jobs"));
-      models(await ask("/api/models"));
-      await detail();
-      trouble(said);
-    } catch (e) {
-      trouble(`No news: ${e.message}`);
+    let said = "";
+    const missing = new Set();
+    const parts = [
+      async () => { said = cluster(await ask("/api/cluster")); },
+      async () => list(await ask("/api/jobs")),
+      detail,
+      async () => models(await ask("/api/models")),
+    ];
+    // What one of them cannot have is no reason to be without the others.
+    for (const part of parts) {
+      await part().catch(e => missing.add(e.message));
     }
+    trouble(missing.size > 0 ? `No news: ${[...missing].join("; ")}` : said);
     asking = false;
     document.documentElement.dataset.shown = "yes";
   };

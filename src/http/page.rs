@@ -10,6 +10,7 @@ use axum::routing::get;
 
 use super::Site;
 use super::answer::{Answer, SLOW, within};
+use super::results::NAMES;
 use crate::coordinator::JobSpec;
 use crate::error::{Error, Kind};
 use crate::report;
@@ -49,7 +50,7 @@ async fn result(State(site): State<Arc<Site>>, Path((job, file)): Path<(String, 
     let id: JobId = job.parse()?;
     let media = match file.as_str() {
         "report.html" => HTML,
-        "report.json" | "rehearsal.json" => "application/json",
+        name if NAMES.contains(&name) => "application/json",
         _ => return Err(Error::not_found(format!("no '{}' of a job is shown here", file.escape_debug())).into()),
     };
     let store = &site.ends()?.store;

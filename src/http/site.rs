@@ -10,6 +10,7 @@ use super::album::Album;
 use super::census::Census;
 use super::ledger::Ledger;
 use super::models::Models;
+use super::results::Results;
 use super::{actions, api, page};
 use crate::config::{Layers, Secret, Settings};
 use crate::error::{Error, Result};
@@ -34,6 +35,7 @@ pub struct Site {
     pub(super) ledger: Ledger,
     pub(super) census: Census,
     pub(super) album: Album,
+    pub(super) results: Results,
     models: Models,
 }
 
@@ -56,6 +58,7 @@ impl Site {
             ledger: Ledger::default(),
             census: Census::default(),
             album: Album::default(),
+            results: Results::default(),
             models: Models::default(),
         })
     }

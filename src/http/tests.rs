@@ -1,5 +1,7 @@
 //! A real server on a port of its own over a local store and the in-process queue.
 
+mod nights;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -116,14 +116,15 @@ mod tests {
             night: None,
             created: String::new(),
         };
-        let (cache, thread) = (Cache::new(&folder.path().join("cache")), Thread::start(&"w".parse().unwrap()));
+        let cache = Cache::new(&folder.path().join("cache")).unwrap();
+        let thread = Thread::start(&"w".parse().unwrap()).unwrap();
         let attempt = Attempt {
             spec: Arc::new(spec),
             model: None,
             store: &store,
             access: &access,
-            cache: &cache.unwrap(),
-            thread: &thread.unwrap(),
+            cache: &cache,
+            thread: &thread,
             images: Arc::default(),
             prefix: Key::new("attempt").unwrap(),
         };

@@ -61,7 +61,7 @@ def stand_ins(broker, store):
         "photos --model resnet18.pt": "photos --model resnet18.pt --label reddish",
         # One model is enough to see images carried over.
         "other-run/model": "flowers-run/model",
-        # The first night, and one with broken photos; the settings of this world do not reach them.
+        # The first night, and one without new photos; the settings of this world do not reach them.
         "--nights 14": "--nights 2 --set baseline.rounds=1 --set train.rounds=2 --set gate.class_floor=0",
         "http://USER:PASSWORD@rabbitmq:15672": broker.management("hardy-keda", "PASSWORD"),
         # Until Ctrl-C.

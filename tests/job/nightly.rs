@@ -246,3 +246,31 @@ fn a_night_whose_photos_are_out_of_reach_fails_and_says_so() {
     assert_eq!((&entry["what"], &entry["night"]), (&"failed".into(), &"n1".into()));
     assert!(!nights.store.join("models/flowers/night.json").exists(), "the lease was given back");
 }
+
+#[test]
+fn a_poisoned_night_is_played_and_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("nights");
+    let mut command = program();
+    command.args(["--json", "nightly", "simulate", "--nights", "3", "--workers", "2", "--out"]).arg(&out);
+    // What is trained is what two weeks train; less is measured, and only accuracies decide.
+    for setting in [
+        "evaluate.epsilons=[\"4/255\"]",
+        "evaluate.examples=0",
+        "evaluate.probes=0",
+        "guard.images=16",
+        "gate.checks=false",
+    ] {
+        command.args(["--set", setting]);
+    }
+    let (code, told, said) = Nights::end(command);
+    assert_eq!(code, Some(0), "{said}\n{told:#}");
+    let nights = told["nights"].as_array().unwrap();
+    let ends: Vec<_> = nights.iter().map(|n| (n["event"].as_str().unwrap(), n["outcome"].as_str().unwrap())).collect();
+    assert_eq!(ends, [("first", "promoted"), ("no-new-photos", "skipped"), ("labels-shuffled", "rejected")]);
+    let poisoned = &nights[2];
+    assert!(poisoned["reason"].as_str().unwrap().contains("accuracy has not fallen"), "{poisoned}");
+    assert_eq!((&poisoned["current"], &poisoned["new"]), (&"night-01".into(), &500.into()));
+    let page = std::fs::read_to_string(out.join("history.html")).unwrap();
+    assert!(page.contains("Against version night-01"), "what the gate said is on the page");
+}

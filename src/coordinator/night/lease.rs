@@ -106,6 +106,15 @@ impl Lease {
         self.deadline.duration_since(Timestamp::now()).try_into().unwrap_or_default()
     }
 
+    /// Gives up what `job` holds.
+    pub async fn clear(store: &dyn Store, registry: &Registry, job: &JobId) -> Result<()> {
+        match store.get_json::<Self>(&key(registry), LIMIT).await {
+            Ok(held) if held.job == *job => held.release(store, registry).await,
+            Err(e) if e.kind() != Kind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// Gives it up.
     pub async fn release(&self, store: &dyn Store, registry: &Registry) -> Result<()> {
         match store.get_json::<Self>(&key(registry), LIMIT).await {

@@ -58,6 +58,11 @@ pub(super) async fn run(job: &mut Job, access: &StoreSettings, hook: &WebhookSet
     let night = job.spec.night.clone().ok_or_else(|| Error::data("the job names no night"))?;
     let store = job.store.clone();
     let registry = Registry::new(store.clone(), &night.model);
+    if let Some(ended) = publish::ended(job).await? {
+        Lease::clear(&*store, &registry, &job.spec.id).await?;
+        tell(job, hook, ended).await;
+        return Ok(());
+    }
     let minutes = job.spec.settings.nightly.deadline;
     let lease = match Lease::take(&*store, &registry, &job.spec.id, &night.night, minutes).await {
         Err(e) if e.kind() == Kind::Job => {
@@ -81,9 +86,13 @@ pub(super) async fn run(job: &mut Job, access: &StoreSettings, hook: &WebhookSet
         }
     };
     wrap_up(job, &registry, &lease, &ended).await?;
+    tell(job, hook, ended).await;
+    Ok(())
+}
+
+async fn tell(job: &Job, hook: &WebhookSettings, ended: Outcome) {
     webhook::tell(hook, &format!("hardy: {}", ended.line())).await;
     job.tell(Progress::Night(Box::new(ended)));
-    Ok(())
 }
 
 /// Retrains until the deadline, and once more where a task failed for good.

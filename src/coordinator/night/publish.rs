@@ -14,6 +14,9 @@ use crate::report::{self, Report, RunRecord};
 use crate::store::Blob;
 use crate::task::VersionId;
 
+/// Outcomes are refused above this size.
+const LIMIT: u64 = 1 << 20;
+
 /// Writes the version with its report; it is not promoted by this.
 pub(super) async fn version(
     job: &Job,
@@ -74,6 +77,15 @@ pub(super) async fn version(
 
 fn parent(job: &Job, night: &Night) -> Option<VersionId> {
     job.spec.model.as_ref().and(night.against.clone())
+}
+
+/// How the night ended, if that is written down: then nothing is left to do.
+pub(super) async fn ended(job: &Job) -> Result<Option<Outcome>> {
+    match job.store.get_json(&job.key("result/night.json"), LIMIT).await {
+        Ok(ended) => Ok(Some(ended)),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Writes how the night ended, `night.json`; it comes after everything else.

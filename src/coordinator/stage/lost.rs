@@ -10,6 +10,7 @@ use crate::coordinator::log::{Done, Page};
 use crate::coordinator::progress::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::queue::{Delivery, Topic};
+use crate::report::LeftOut;
 use crate::task::{Success, TaskId};
 
 impl Job {
@@ -46,6 +47,7 @@ impl Job {
             self.queue.publish(Topic::Dead, vec![self.body(&id, &task.work)?]).await?;
         }
         self.tell(Progress::TaskDone);
+        self.tell(Progress::LeftOut(LeftOut { task: id.to_string(), why: why.clone() }));
         let success = Success { facts: [(LEFT_OUT.to_string(), why)].into(), ..Success::default() };
         let done = vec![Done { task: id, attempt: LEFT_OUT.into(), success }];
         self.log.append(Page { done, ..Page::default() }).await

@@ -99,13 +99,18 @@ impl Job {
     /// failed for good. That all of them do is an error still.
     pub async fn parts(&mut self, name: &str, tasks: Vec<(TaskId, Work)>) -> Result<Vec<Option<Success>>> {
         let needed = self.spec.settings.job.poison == Poison::Fail;
-        let ids: Vec<TaskId> = tasks.iter().map(|(id, _)| id.clone()).collect();
+        // What is lost from here on is told when that happens.
+        let ids: Vec<_> = tasks.iter().map(|(id, _)| (id.clone(), self.log.get(id).is_some())).collect();
         let brought = self.run(name, tasks, needed).await?;
         let mut parts = Vec::with_capacity(brought.len());
-        for (task, success) in ids.into_iter().zip(brought) {
+        for ((task, known), success) in ids.into_iter().zip(brought) {
             parts.push(match success.facts.get(LEFT_OUT) {
                 Some(why) => {
-                    self.left_out.push(LeftOut { task: task.to_string(), why: why.clone() });
+                    let lost = LeftOut { task: task.to_string(), why: why.clone() };
+                    if known {
+                        self.tell(Progress::LeftOut(lost.clone()));
+                    }
+                    self.left_out.push(lost);
                     None
                 }
                 None => Some(success),
