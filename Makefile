@@ -50,7 +50,6 @@ lint: setup ## formatting and lints
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --no-default-features --lib --bins -- -D warnings
-	cargo clippy --release --locked --features otel --lib --bins -- -D warnings
 
 clean: ## remove what was built and run, but not what was fetched
 	cargo clean

@@ -6,12 +6,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::error::{Error, Result};
+use crate::trace;
 
 /// The log of this process. Dropped, it sends what is left of its traces.
 #[derive(Debug)]
 pub struct Logging {
-    #[cfg(feature = "otel")]
-    _exporter: Option<crate::trace::Exporter>,
+    _exporter: Option<trace::Exporter>,
 }
 
 /// Starts to log from `level` on, as `HARDY_LOG` and `HARDY_LOG_FORMAT` may ask for otherwise.
@@ -29,16 +29,7 @@ pub(super) fn start(level: &str) -> Result<Logging> {
             return Err(Error::usage(format!("HARDY_LOG_FORMAT = {other}: allowed are text and json")));
         }
     };
-    let log = tracing_subscriber::registry().with(lines).with(filter);
-    #[cfg(feature = "otel")]
-    {
-        let (layer, exporter) = crate::trace::layer()?.unzip();
-        log.with(layer).init();
-        Ok(Logging { _exporter: exporter })
-    }
-    #[cfg(not(feature = "otel"))]
-    {
-        log.init();
-        Ok(Logging {})
-    }
+    let (traces, exporter) = trace::layer()?.unzip();
+    tracing_subscriber::registry().with(lines).with(filter).with(traces).init();
+    Ok(Logging { _exporter: exporter })
 }
