@@ -198,6 +198,24 @@ def test_a_night_is_named_by_its_schedule():
     assert len(of(render({"fullnameOverride": "x" * 60, "nightly": {"enabled": True, "data": "s3://b/p"}}), "CronJob")[0]["metadata"]["name"]) <= 52
 
 
+def test_short_commands_run_where_and_as_coordinators_do():
+    of_coordinator = {
+        "nodeSelector": {"zone": "a"},
+        "tolerations": [{"key": "services", "operator": "Exists"}],
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, {"name": "TZ", "value": "Asia/Tokyo"}],
+    }
+    values = {"coordinator": of_coordinator, "nightly": {"enabled": True, "data": "s3://b/p"}, "logFormat": "json"}
+    for name, _, spec in pods(render(values)):
+        environment = {v["name"]: v.get("value") for v in spec["containers"][0]["env"]}  # of two the last counts
+        assert environment["HARDY_LOG_FORMAT"] == "json", name
+        if not name.endswith("-worker"):
+            assert spec["nodeSelector"] == of_coordinator["nodeSelector"], name
+            assert spec["tolerations"] == of_coordinator["tolerations"], name
+            assert environment["HTTPS_PROXY"] == "http://proxy:3128", name
+    night = of(render(values), "CronJob", "-nightly")[0]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert night["containers"][0]["env"][-1] == {"name": "TZ", "value": "Etc/UTC"}, "its date is that of its schedule"
+
+
 def test_a_gated_night_is_named_by_its_schedule_too():
     cron = of(rendered("on-prem-minio"), "CronJob", "-nightly")[0]["spec"]
     container = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
