@@ -175,6 +175,12 @@ def test_what_is_named_is_there(objects, case):
         assert [a["metadata"]["name"] for a in of(objects, "TriggerAuthentication")] == [reference]
 
 
+def test_workers_are_replaced_in_the_room_there_is():
+    for case in ("default", "aws-gpu", "fixed-no-keda"):
+        strategy = of(rendered(case), "Deployment", "-worker")[0]["spec"]["strategy"]
+        assert strategy == {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}, case
+
+
 def test_gpus():
     _, _, spec = next(p for p in pods(rendered("aws-gpu")) if p[0].endswith("-worker"))
     container = spec["containers"][0]
