@@ -4,7 +4,7 @@ SHELL := /bin/bash
 HARDY := target/release/hardy
 RUNNER := $(shell command -v cargo-nextest >/dev/null && echo "nextest run" || echo test)
 
-.PHONY: help setup build demo test chaos nights flowers bench lint clean
+.PHONY: help setup build demo test chart images chaos nights flowers bench lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: ## run every test
 chart: ## check the chart, the alert rules and the images, and type every command of the documents
 	@deploy/setup.sh tests
 	.deps/helm/bin/python -m pytest -q tests/helm
+
+images: ## build and try all images without a container engine: as root, takes an hour
+	deploy/try_images.sh coordinator worker-cpu worker-cuda
 
 chaos: ## the long form of the kills: HARDY_CHAOS_SEED=n repeats one
 	@deploy/setup.sh tests
