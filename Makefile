@@ -4,7 +4,7 @@ SHELL := /bin/bash
 HARDY := target/release/hardy
 RUNNER := $(shell command -v cargo-nextest >/dev/null && echo "nextest run" || echo test)
 
-.PHONY: help setup build demo test chaos nights flowers bench lint clean
+.PHONY: help setup build demo test chart images chaos nights flowers bench lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ chart: ## check the chart, the alert rules and the images, and type every comman
 	@deploy/setup.sh tests
 	.deps/helm/bin/python -m pytest -q tests/helm
 
+images: ## build and try all images without a container engine: as root, takes an hour
+	deploy/try_images.sh coordinator worker-cpu worker-cuda
+
 chaos: ## the long form of the kills: HARDY_CHAOS_SEED=n repeats one
 	@deploy/setup.sh tests
 	HARDY_CHAOS=full cargo test --release --locked --test cluster -- --nocapture the_result_survives
@@ -50,7 +53,6 @@ lint: setup ## formatting and lints
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --no-default-features --lib --bins -- -D warnings
-	cargo clippy --release --locked --features otel --lib --bins -- -D warnings
 
 clean: ## remove what was built and run, but not what was fetched
 	cargo clean

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hardy::cli::Cli;
+use hardy::cli::{Cli, explain};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.start_logging().and_then(|_logging| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("hardy: {}", e.chain());
+            explain(&e);
             ExitCode::from(e.kind().exit_code())
         }
     }

@@ -3,14 +3,14 @@
 use std::io::Write;
 
 use clap::Parser;
-use hardy::cli::Cli;
+use hardy::cli::{Cli, explain};
 
 fn main() {
     let cli = Cli::parse();
     let code = match cli.start_logging().and_then(|_logging| cli.compute()) {
         Ok(()) => 0,
         Err(e) => {
-            eprintln!("hardy: {}", e.chain());
+            explain(&e);
             e.kind().exit_code()
         }
     };

@@ -1,17 +1,21 @@
 //! What the program says of itself on stderr, and the traces that it sends.
 
+use serde_json::json;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::error::{Error, Result};
+use crate::trace;
+
+/// Names the form of the log, `text` or `json`.
+const FORMAT: &str = "HARDY_LOG_FORMAT";
 
 /// The log of this process. Dropped, it sends what is left of its traces.
 #[derive(Debug)]
 pub struct Logging {
-    #[cfg(feature = "otel")]
-    _exporter: Option<crate::trace::Exporter>,
+    _exporter: Option<trace::Exporter>,
 }
 
 /// Starts to log from `level` on, as `HARDY_LOG` and `HARDY_LOG_FORMAT` may ask for otherwise.
@@ -21,24 +25,46 @@ pub(super) fn start(level: &str) -> Result<Logging> {
         format!("{level},lapin=off").into()
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let lines = match std::env::var("HARDY_LOG_FORMAT").as_deref() {
+    let lines = match std::env::var(FORMAT).as_deref() {
         Err(_) | Ok("" | "text") => lines.boxed(),
         Ok("json") => lines.json().flatten_event(true).with_span_list(false).with_span_events(FmtSpan::CLOSE).boxed(),
         Ok(other) => {
             let other = other.escape_debug();
-            return Err(Error::usage(format!("HARDY_LOG_FORMAT = {other}: allowed are text and json")));
+            return Err(Error::usage(format!("{FORMAT} = {other}: allowed are text and json")));
         }
     };
-    let log = tracing_subscriber::registry().with(lines).with(filter);
-    #[cfg(feature = "otel")]
-    {
-        let (layer, exporter) = crate::trace::layer()?.unzip();
-        log.with(layer).init();
-        Ok(Logging { _exporter: exporter })
+    let (traces, exporter) = trace::layer()?.unzip();
+    tracing_subscriber::registry().with(lines).with(filter).with(traces).init();
+    Ok(Logging { _exporter: exporter })
+}
+
+/// Says on stderr why the program ends, in the form of its log, whatever that leaves out.
+pub fn explain(error: &Error) {
+    eprintln!("{}", last_line(error, std::env::var(FORMAT).as_deref().unwrap_or_default()));
+}
+
+fn last_line(error: &Error, format: &str) -> String {
+    let message = error.chain();
+    match format {
+        "json" => {
+            let timestamp = jiff::Timestamp::now().to_string();
+            json!({ "timestamp": timestamp, "level": "ERROR", "message": message }).to_string()
+        }
+        _ => format!("hardy: {message}"),
     }
-    #[cfg(not(feature = "otel"))]
-    {
-        log.init();
-        Ok(Logging {})
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_has_the_form_of_the_log() {
+        let error = Error::usage("no \"such\" flag");
+        assert_eq!(last_line(&error, "text"), "hardy: no \"such\" flag");
+        let found: serde_json::Value = serde_json::from_str(&last_line(&error, "json")).unwrap();
+        assert_eq!((&found["level"], &found["message"]), (&json!("ERROR"), &json!("no \"such\" flag")));
+        assert!(found["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{found}");
     }
 }

@@ -46,7 +46,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-pub use logging::Logging;
+pub use logging::{Logging, explain};
 
 use crate::config::{Layers, Resolved};
 #[cfg(feature = "compute")]

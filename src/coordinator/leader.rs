@@ -5,7 +5,7 @@
 //! thinks to have answered are delivered to the next one.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -104,13 +104,14 @@ impl Coordinator {
                 known.insert(job.clone(), cancel.clone());
                 // Its inbox takes what arrives before the job is ready to read it.
                 let inbox = post.open(&job);
-                let span = info_span!("job", %job);
+                let span = info_span!("job", %job, coordinator = self.id);
                 trace::of_job(&span, &job);
                 let run = async move {
-                    let outcome = self.job(jobs, &job, inbox, cancel).await;
-                    (job, outcome)
+                    let outcome = self.job(jobs, &job, inbox, cancel).instrument(span).await;
+                    // The root of the trace ends after everything below it.
+                    (job, outcome.map(|end| trace::ended(&end)))
                 };
-                running.push(Box::pin(run.instrument(span)));
+                running.push(Box::pin(run));
             }
         }
         for job in jobs.to_cancel().await? {
@@ -123,17 +124,17 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Runs one job to its end and writes that down. Fails when store or queue do.
-    async fn job(&self, jobs: &Jobs, id: &JobId, inbox: Inbox, cancel: CancellationToken) -> Result<()> {
+    /// Runs one job to its end and writes down how it ended. Fails when store or queue do.
+    async fn job(&self, jobs: &Jobs, id: &JobId, inbox: Inbox, cancel: CancellationToken) -> Result<Status> {
         let spec = match jobs.spec(id).await {
             Ok(spec) => spec,
             Err(e) => return self.unreadable(jobs, id, e).await,
         };
-        if jobs.end(id).await?.is_some_and(|end| end.has_ended()) {
+        if let Some(end) = jobs.end(id).await?.filter(Status::has_ended) {
             // Whoever ended it died before it could close the book.
-            return jobs.close(&jobs.status(id).await?).await;
+            jobs.close(&end).await?;
+            return Ok(end);
         }
-        let began = SystemTime::now();
         let board = Board::new(Status::waiting(id, &spec.created), &self.id);
         let outcome = tokio::select! {
             outcome = self.perform(spec, board.observer(), inbox, cancel.clone()) => outcome?,
@@ -150,15 +151,16 @@ impl Coordinator {
             status.error = Some((e.kind().exit_code(), e.chain()));
         }
         info!(job = %id, state = %status.state, "ended");
-        trace::ended(id, status.state.name(), began);
-        jobs.close(&status).await
+        jobs.close(&status).await?;
+        Ok(status)
     }
 
-    async fn unreadable(&self, jobs: &Jobs, id: &JobId, e: Error) -> Result<()> {
+    async fn unreadable(&self, jobs: &Jobs, id: &JobId, e: Error) -> Result<Status> {
         let mut status = Status::waiting(id, "");
         status.state = State::Failed;
         status.error = Some((e.kind().exit_code(), e.chain()));
         error!(job = %id, "cannot be read: {}", e.chain());
-        jobs.close(&status).await
+        jobs.close(&status).await?;
+        Ok(status)
     }
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, Span, debug, error, field, info, info_span, warn};
 
 use crate::config::StoreSettings;
 use crate::coordinator::JobSpec;
@@ -84,6 +84,34 @@ pub struct Worker {
     /// What was reported of tasks done lately, by the hash of their job's settings: one that took longer than the
     /// broker waits comes again although it is done.
     finished: VecDeque<(String, TaskId, Event)>,
+}
+
+/// Counts a try at a task when it has ended, and says in its span how. One that is dropped before was handed back.
+struct Tally {
+    metrics: WorkerMetrics,
+    kind: &'static str,
+    images: Arc<AtomicU64>,
+    began: Instant,
+    outcome: &'static str,
+}
+
+impl Tally {
+    fn begin(metrics: &WorkerMetrics, kind: &'static str) -> Self {
+        let (metrics, images) = (metrics.clone(), Arc::new(AtomicU64::new(0)));
+        Self { metrics, kind, images, began: Instant::now(), outcome: "handed_back" }
+    }
+
+    fn end(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let images = self.images.load(Ordering::Relaxed);
+        self.metrics.ended(self.kind, self.outcome, self.began.elapsed().as_secs_f64(), images);
+        Span::current().record("outcome", self.outcome);
+    }
 }
 
 /// One try at a task: everything the work needs.
@@ -185,7 +213,8 @@ impl Worker {
         }
         let attempt = format!("{}-{:08x}", self.setup.id, rand::rng().next_u32());
         let (job, id, worker) = (&task.job, &task.id, &self.setup.id);
-        let span = info_span!("task", %job, task = %id, attempt, %worker, kind = task.work.kind());
+        let kind = task.work.kind();
+        let span = info_span!("task", %job, task = %id, attempt, %worker, kind, outcome = field::Empty);
         trace::of_job(&span, &task.job);
         self.work(task, attempt, delivery).instrument(span).await
     }
@@ -204,8 +233,8 @@ impl Worker {
         let queue = self.setup.queue.clone();
         debug!("started");
         let _busy = self.setup.metrics.busy();
-        let images = Arc::new(AtomicU64::new(0));
-        let began = Instant::now();
+        let tally = Tally::begin(&self.setup.metrics, task.work.kind());
+        let images = tally.images.clone();
         let outcome = {
             let heartbeat = async {
                 tokio::time::sleep(BEGUN).await;
@@ -223,26 +252,22 @@ impl Worker {
                 () = heartbeat => Err(Error::internal("the heartbeat ended")),
             }
         };
-        let seconds = began.elapsed().as_secs_f64();
-        let ended = |how| {
-            self.setup.metrics.ended(task.work.kind(), how, seconds, images.load(Ordering::Relaxed));
-        };
         let last = match outcome {
             Ok(mut success) => {
-                ended("done");
-                success.metrics.insert("seconds".into(), seconds);
+                success.metrics.insert("seconds".into(), tally.began.elapsed().as_secs_f64());
+                tally.end("done");
                 success.metrics.entry("images".into()).or_insert(images.load(Ordering::Relaxed) as f64);
                 Report::Done(success)
             }
             Err(e) if e.kind() == Kind::Storage && self.setup.queue.durable() && !self.cache.is_writable() => {
-                ended("handed_back");
+                tally.end("handed_back");
                 error!("this machine's disk is in trouble, the task goes to another: {}", e.chain());
                 delivery.hand_back().await?;
                 tokio::time::sleep(TROUBLE).await;
                 return Ok(());
             }
             Err(e) => {
-                ended("failed");
+                tally.end("failed");
                 Report::Failed { error: e.chain(), code: e.kind().exit_code() }
             }
         };
@@ -343,8 +368,31 @@ fn parse(body: &[u8]) -> Message {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use prometheus_client::registry::Registry;
+
     use super::*;
+    use crate::metrics::text;
+
+    #[test]
+    fn an_attempt_that_is_dropped_was_handed_back() {
+        let (metrics, mut registry) = (WorkerMetrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        Tally::begin(&metrics, "train").end("done");
+        let dropped = Tally::begin(&metrics, "train");
+        dropped.images.store(7, Ordering::Relaxed);
+        drop(dropped);
+        let told = text(&registry).unwrap();
+        for line in [
+            "hardy_worker_tasks_total{kind=\"train\",outcome=\"done\"} 1",
+            "hardy_worker_tasks_total{kind=\"train\",outcome=\"handed_back\"} 1",
+            "hardy_worker_task_duration_seconds_count{kind=\"train\"} 2",
+            "hardy_worker_images_total 7",
+        ] {
+            assert!(told.lines().any(|l| l == line), "{line}: {told}");
+        }
+    }
 
     #[test]
     fn a_task_of_another_version_can_be_answered_and_garbage_cannot() {

@@ -61,6 +61,7 @@ def test_the_committed_schemas_refuse_what_is_wrong(kind):
         "worker: {resources: {limit: {cpu: 1}}}",
         "worker: {scratch: 20GB}",
         "image: {registry: registry.example.org/team}",
+        "logFormat: xml",
         "networkPolicy: {egressPorts: [amqp]}",
         # Passwords belong in Secrets.
         "config: {queue: {url: 'amqp://u:p@h'}}",

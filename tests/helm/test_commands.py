@@ -14,6 +14,7 @@ NOT_RUN = {
     "make test": "these tests are a part of it",
     r"\.deps/helm/bin/python -m pytest": "these tests are a part of it",
     "make chaos": "compiles the tests; its short form is one of them, tests/cluster/chaos.rs",
+    "make images": "compiles everything anew; test_images.py runs its short form",
     "docker": "needs a container engine; test_images.py checks Dockerfile and compose file, "
     "deploy/try_images.sh runs each line of the Dockerfile",
 }

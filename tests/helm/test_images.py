@@ -1,10 +1,13 @@
 """Dockerfile and compose file, as far as they can be checked without a container engine."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 
+import pytest
 import yaml
 from conftest import CASES, ROOT, loaded, pods, rendered
 
@@ -42,6 +45,19 @@ def test_the_trial_knows_bases_and_stages():
     for pattern in re.findall(r"\$\(base (\S+)\)", trial.read_text()):
         assert sum(pattern in base for base in bases) == 1, pattern
     assert len(bases) == 3, "all have a stand-in"
+    long_form = re.search(r"^\tdeploy/try_images.sh (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    taken_from = re.findall(r"(?:--from=|^FROM )([\w-]+)", DOCKERFILE.read_text(), re.M)
+    assert set(long_form) == names - set(taken_from), "every image that is not a part of another"
+
+
+def test_the_images_are_built_and_start(request):
+    """The short form of deploy/try_images.sh, with the programs that `make build` made."""
+    if not os.environ.get("HARDY_TRY_IMAGES"):
+        pytest.skip("HARDY_TRY_IMAGES names no folder with room for some gigabytes")
+    if os.geteuid() != 0 or not shutil.which("buildah") or not shutil.which("debootstrap"):
+        pytest.skip("takes root, buildah and debootstrap")
+    built = request.getfixturevalue("hardy").resolve().parent
+    subprocess.run([ROOT / "deploy/try_images.sh"], check=True, env=os.environ | {"HARDY_TRY_BUILT": str(built)})
 
 
 def test_the_toolchain_is_new_enough():

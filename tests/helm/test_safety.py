@@ -140,7 +140,9 @@ def test_selectors_find_what_they_are_for(objects):
         assert {c for c, labels in by_component.items() if matches(selector, labels)} == {component}
     for policy in of(objects, "NetworkPolicy"):
         selector = policy["spec"]["podSelector"]["matchLabels"]
-        assert all(matches(selector, meta["labels"]) for _, meta, _ in all_pods)
+        chosen = {component for component, labels in by_component.items() if matches(selector, labels)}
+        of_the_page = policy["metadata"]["name"].endswith("-web")
+        assert chosen == ({"coordinator"} if of_the_page else set(by_component))
 
 
 def test_no_budget_keeps_a_node_from_being_drained(objects):
@@ -173,6 +175,12 @@ def test_what_is_named_is_there(objects, case):
         assert [a["metadata"]["name"] for a in of(objects, "TriggerAuthentication")] == [reference]
 
 
+def test_workers_are_replaced_in_the_room_there_is():
+    for case in ("default", "aws-gpu", "fixed-no-keda"):
+        strategy = of(rendered(case), "Deployment", "-worker")[0]["spec"]["strategy"]
+        assert strategy == {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}, case
+
+
 def test_gpus():
     _, _, spec = next(p for p in pods(rendered("aws-gpu")) if p[0].endswith("-worker"))
     container = spec["containers"][0]
@@ -196,11 +204,47 @@ def test_a_night_is_named_by_its_schedule():
     assert len(of(render({"fullnameOverride": "x" * 60, "nightly": {"enabled": True, "data": "s3://b/p"}}), "CronJob")[0]["metadata"]["name"]) <= 52
 
 
+def test_short_commands_run_where_and_as_coordinators_do():
+    of_coordinator = {
+        "nodeSelector": {"zone": "a"},
+        "tolerations": [{"key": "services", "operator": "Exists"}],
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, {"name": "TZ", "value": "Asia/Tokyo"}],
+    }
+    values = {"coordinator": of_coordinator, "nightly": {"enabled": True, "data": "s3://b/p"}, "logFormat": "json"}
+    for name, _, spec in pods(render(values)):
+        environment = {v["name"]: v.get("value") for v in spec["containers"][0]["env"]}  # of two the last counts
+        assert environment["HARDY_LOG_FORMAT"] == "json", name
+        if not name.endswith("-worker"):
+            assert spec["nodeSelector"] == of_coordinator["nodeSelector"], name
+            assert spec["tolerations"] == of_coordinator["tolerations"], name
+            assert environment["HTTPS_PROXY"] == "http://proxy:3128", name
+    night = of(render(values), "CronJob", "-nightly")[0]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert night["containers"][0]["env"][-1] == {"name": "TZ", "value": "Etc/UTC"}, "its date is that of its schedule"
+
+
 def test_a_gated_night_is_named_by_its_schedule_too():
     cron = of(rendered("on-prem-minio"), "CronJob", "-nightly")[0]["spec"]
     container = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
     assert container["args"][-2:] == ["--night", "{date}"] and "--name" not in container["args"]
     assert {"HARDY_SCHEDULED", "TZ"} <= {v["name"] for v in container["env"]}
+
+
+def test_the_network_policy_lets_through_what_is_needed():
+    def policies(**more):
+        return of(render({"networkPolicy": more, "web": {"ingress": {"enabled": True}}}), "NetworkPolicy")
+
+    prometheus, proxy = {"podSelector": {"matchLabels": {"app": "prometheus"}}}, {"ports": [{"port": 3128}]}
+    every, page = policies(ingressFrom=[prometheus], extraEgress=[proxy])
+    assert every["spec"]["ingress"][0]["from"] == [prometheus]
+    assert "from" not in page["spec"]["ingress"][0], "the Ingress controller is not cut off"
+    assert page["spec"]["policyTypes"] == ["Ingress"], "and what goes out stays as it is"
+    named, own = every["spec"]["egress"]
+    ports = {(port["protocol"], port["port"]) for port in named["ports"]}
+    dns = {(protocol, port) for protocol in ("TCP", "UDP") for port in (53, 5353)}
+    assert ports == dns | {("TCP", port) for port in (5671, 5672, 443, 80)} and own == proxy
+    controller = {"namespaceSelector": {"matchLabels": {"app": "traefik"}}}
+    assert policies(webFrom=[controller])[1]["spec"]["ingress"][0]["from"] == [controller]
+    assert len(of(render({"networkPolicy": {"ingressFrom": [prometheus]}}), "NetworkPolicy")) == 1
 
 
 def test_new_settings_restart_what_reads_them():

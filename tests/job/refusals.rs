@@ -43,6 +43,20 @@ fn settings_are_refused_with_key_value_range_and_source() {
     }
 }
 
+/// By the small program and by the one that computes.
+#[test]
+fn the_last_error_is_a_line_of_a_json_log() {
+    for words in ["config show --config nowhere.toml", "predict --config nowhere.toml --model imagenet photo.jpg"] {
+        let mut command = crate::scene::program();
+        let ended = command.args(words.split(' ')).env("HARDY_LOG_FORMAT", "json").output().unwrap();
+        assert!(!ended.status.success());
+        let said = text(&ended.stderr);
+        let line: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!(line["level"], "ERROR", "{said}");
+        assert!(line["message"].as_str().unwrap().contains("nowhere"), "{said}");
+    }
+}
+
 #[test]
 fn folders_that_hold_no_data_set_are_refused() {
     let scene = Scene::new();

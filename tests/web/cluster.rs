@@ -173,6 +173,7 @@ fn logs_are_json(cluster: &Cluster) {
         assert!(close["span"][part].is_string(), "{part}: {close}");
     }
     assert!(close["time.busy"].is_string() && close["time.idle"].is_string(), "{close}");
+    assert_eq!(close["span"]["outcome"], "done", "{close}");
 }
 
 /// A store that is away makes a process unready and leaves it alive.

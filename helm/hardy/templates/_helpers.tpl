@@ -98,7 +98,13 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* Where broker and store are and who asks; the only place where Secrets are read. */}}
+{{/* What every pod is told: where broker and store are, who asks, and what its log looks like. */}}
+{{- define "hardy.env" -}}
+- name: HARDY_LOG_FORMAT
+  value: {{ .Values.logFormat }}
+{{ include "hardy.access" . }}
+{{- end }}
+
 {{- define "hardy.access" -}}
 {{- if .Values.rabbitmq.cluster.enabled -}}
 - name: RABBITMQ_USERNAME
@@ -186,7 +192,7 @@ capabilities:
 checksum/config: {{ include "hardy.toml" .Values.config | sha256sum }}
 {{- end }}
 
-{{/* The pod of a short command: (root, arguments, more environment). */}}
+{{/* The pod of a short command, where coordinators may run: (root, arguments, more environment). */}}
 {{- define "hardy.commandPod" -}}
 {{- $root := index . 0 -}}
 serviceAccountName: {{ include "hardy.serviceAccount" $root }}
@@ -202,7 +208,10 @@ containers:
     imagePullPolicy: {{ $root.Values.image.pullPolicy }}
     args: {{- toYaml (index . 1) | nindent 6 }}
     env:
-      {{- include "hardy.access" $root | nindent 6 }}
+      {{- include "hardy.env" $root | nindent 6 }}
+      {{- with $root.Values.coordinator.extraEnv }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
       {{- with index . 2 }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -212,6 +221,12 @@ containers:
     securityContext: {{- include "hardy.containerSecurity" $root | nindent 6 }}
     volumeMounts: {{- include "hardy.mounts" $root | nindent 6 }}
 volumes: {{- include "hardy.volumes" (list $root "1Gi") | nindent 2 }}
+{{- with $root.Values.coordinator.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.coordinator.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* The pod of a worker, in a Deployment or a ScaledJob: (root, restart policy, more environment). */}}
@@ -238,7 +253,7 @@ containers:
     imagePullPolicy: {{ $root.Values.image.pullPolicy }}
     args: [worker, --config, /etc/hardy/hardy.toml]
     env:
-      {{- include "hardy.access" $root | nindent 6 }}
+      {{- include "hardy.env" $root | nindent 6 }}
       {{- include "hardy.httpEnv" $root | nindent 6 }}
       {{- with index . 2 }}
       {{- toYaml . | nindent 6 }}
