@@ -100,12 +100,9 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
     })
 }
 
-/// Asks after the GPUs for ever, unless there is none.
+/// Asks after the GPUs for ever, unless there is nothing to ask.
 async fn watch_gpus(metrics: WorkerMetrics) {
-    while let Ok(found) = tokio::task::spawn_blocking(Gpu::all).await {
-        if found.is_empty() {
-            return;
-        }
+    while let Ok(Some(found)) = tokio::task::spawn_blocking(Gpu::all).await {
         metrics.gpus(&found);
         tokio::time::sleep(GPUS).await;
     }

@@ -55,12 +55,18 @@ impl WorkerMetrics {
         self.images.inc_by(images);
     }
 
-    /// How the GPUs are.
+    /// How the GPUs are; those that do not answer any more are forgotten.
     pub fn gpus(&self, found: &[Gpu]) {
+        self.memory.clear();
+        self.utilisation.clear();
         for gpu in found {
             let label = DeviceLabel { device: gpu.device.clone() };
-            self.memory.get_or_create(&label).set(i64::try_from(gpu.memory).unwrap_or(i64::MAX));
-            self.utilisation.get_or_create(&label).set(gpu.utilisation);
+            if let Some(bytes) = gpu.memory {
+                self.memory.get_or_create(&label).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
+            if let Some(share) = gpu.utilisation {
+                self.utilisation.get_or_create(&label).set(share);
+            }
         }
     }
 }
@@ -72,5 +78,26 @@ pub struct Busy(Gauge);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::metrics::text;
+
+    #[test]
+    fn a_gpu_is_told_of_as_far_as_it_tells_of_itself() {
+        let (metrics, mut registry) = (WorkerMetrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let of_gpus = || -> Vec<String> {
+            let text = text(&registry).unwrap();
+            text.lines().filter(|l| l.starts_with("hardy_gpu_")).map(String::from).collect()
+        };
+        metrics.gpus(&[Gpu { device: "0".into(), memory: Some(5), utilisation: None }]);
+        assert_eq!(of_gpus(), ["hardy_gpu_memory_bytes{device=\"0\"} 5"]);
+        metrics.gpus(&[]);
+        assert_eq!(of_gpus(), [""; 0]);
     }
 }

@@ -25,6 +25,7 @@ import urllib.request
 
 from servers import Processes, RabbitMq, SeaweedFs, without_settings
 
+NAME = "recorded"
 JOB = [
     "model.architecture=hardy_small",
     "model.weights=none",
@@ -76,28 +77,31 @@ def quiet(seen):
     return not any(seen["ready"].values()) and not any(seen["unacked"].values())
 
 
+def prepare(hardy, processes):
+    """A broker and a store; the broker, the environment of Hardy's processes between them, and what submits the job."""
+    broker, store, photos = RabbitMq(processes), SeaweedFs(processes), processes.folder / "photos"
+    store.bucket("hardy")
+    # What a killed worker leaves in its temporary folder goes with all the rest.
+    env = without_settings(os.environ) | store.CREDENTIALS | {
+        "TMPDIR": str(processes.folder),
+        "HARDY_QUEUE__URL": broker.url(),
+        "HARDY_STORE__URL": "s3://hardy/recorded",
+        "HARDY_STORE__ENDPOINT": store.endpoint,
+    }  # fmt: skip
+    make = [hardy, "dataset", "synth", "--out", photos, "--per-class", "80", "--size", "96"]
+    subprocess.run(make, check=True, stdout=sys.stderr)
+    settings = [word for setting in JOB for word in ("--set", setting)]
+    return broker, env, [hardy, "submit", "--data", photos, "--name", NAME, "--wait", *settings]
+
+
 def small_job(hardy, workers, every):
     """The samples of a job of its own, up to the first in which nothing is left of it."""
     with tempfile.TemporaryDirectory(prefix="hardy-record-", ignore_cleanup_errors=True) as name:
-        folder = pathlib.Path(name)
-        with Processes(folder) as processes:
-            broker, store = RabbitMq(processes), SeaweedFs(processes)
-            store.bucket("hardy")
-            # What a killed worker leaves in its temporary folder goes with all the rest.
-            env = without_settings(os.environ) | store.CREDENTIALS | {
-                "TMPDIR": name,
-                "HARDY_QUEUE__URL": broker.url(),
-                "HARDY_STORE__URL": "s3://hardy/recorded",
-                "HARDY_STORE__ENDPOINT": store.endpoint,
-            }  # fmt: skip
-            photos = folder / "photos"
-            make = [hardy, "dataset", "synth", "--out", photos, "--per-class", "80", "--size", "96"]
-            subprocess.run(make, check=True, stdout=sys.stderr)
+        with Processes(pathlib.Path(name)) as processes:
+            broker, env, submit = prepare(hardy, processes)
             processes.start("coordinator", [hardy, "coordinator"], env=env)
             for number in range(workers):
                 processes.start(f"worker-{number}", [hardy, "worker", "--workers", "1"], env=env)
-            settings = [word for setting in JOB for word in ("--set", setting)]
-            submit = [hardy, "submit", "--data", photos, "--name", "recorded", "--wait", *settings]
             submitted = processes.start("submit", submit, env=env)
             seen = []
             for line in samples(broker.management(), "/", "hardy", every):

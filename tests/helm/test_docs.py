@@ -9,6 +9,7 @@ from conftest import CHART, ROOT, of, pods, render
 
 OPERATING = (ROOT / "docs/operating.md").read_text()
 SECURITY = (ROOT / "docs/security.md").read_text()
+SECRET = re.compile(r"secret generic (\S+)((?:[^\n]|(?<=\\)\n)*)")
 
 
 def blocks(text, language):
@@ -23,6 +24,13 @@ def test_values_in_the_guide_render():
         named = re.findall(r"secret generic (\S+)", OPERATING)
         read = set(re.findall(r"'name': '(hardy-[\w-]+)'", str(objects)))
         assert read == set(named), "the Secrets that are made are those that are read"
+
+
+def test_secrets_are_made_before_the_chart_is_installed():
+    for page in ("README.md", "docs/operating.md"):
+        before = (ROOT / page).read_text().split("helm install")[0]
+        made = {name: set(re.findall(r"--from-literal=(\w+)", rest)) for name, rest in SECRET.findall(before)}
+        assert made == {"hardy-rabbitmq": {"url"}, "hardy-rabbitmq-monitoring": {"username", "password"}}, page
 
 
 def test_pages_name_what_there_is():
@@ -43,7 +51,7 @@ def test_settings_and_values_that_are_named_exist():
     for page in (OPERATING, SECURITY):
         for path in re.findall(r"`((?:\w+\.)+\w+)`", page):
             keys = path.removeprefix("config.").split(".")
-            if keys[-1] in ("yaml", "md") or "dead" in keys or "com" in keys:
+            if keys[-1] in ("yaml", "md", "conf") or "dead" in keys or "com" in keys:
                 continue
             found_in = []
             for tree in (settings, values):

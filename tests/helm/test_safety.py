@@ -95,6 +95,16 @@ def test_a_worker_is_not_killed_before_it_hands_back(objects, case):
         assert spec["terminationGracePeriodSeconds"] >= grace + 30, name
 
 
+def test_a_broker_of_our_own_waits_as_long_as_the_workers(objects):
+    """RabbitMQ takes a task away after 30 minutes unless it is told otherwise."""
+    settings = of(objects, "ConfigMap")[0]["data"]["hardy.toml"]
+    grace = int(re.search(r"^grace = (\d+)$", settings, re.M)[1])
+    for broker in of(objects, "RabbitmqCluster"):
+        told = broker["spec"].get("rabbitmq", {}).get("additionalConfig", "")
+        timeout = re.search(r"^consumer_timeout = (\d+)$", told, re.M)
+        assert grace < (int(timeout[1]) / 1000 if timeout else 1800)
+
+
 def test_only_one_decides_how_many_workers_there_are(objects, case):
     workers = of(objects, "Deployment", "-worker")
     scalers = [o for o in objects if o["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
