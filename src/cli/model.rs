@@ -109,7 +109,7 @@ impl Contest {
         let first = Compared { name: self.first, model: model.clone(), weights: weights.clone() };
         let (mut compared, mut files) = (vec![first], Vec::new());
         for (name, Brought { spec, bytes }) in self.others {
-            let key = prefix.join(&format!("compared-{name}.safetensors"));
+            let key = prefix.join(format!("compared-{name}.safetensors"));
             compared.push(Compared { name, model: spec, weights: Blob::of(key.clone(), &bytes) });
             files.push((key, bytes));
         }
