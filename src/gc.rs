@@ -133,27 +133,15 @@ mod tests {
     use crate::coordinator::{Finished, Program};
     use crate::jobs::State;
     use crate::store::LocalStore;
-    use crate::task::VERSION;
 
     async fn world() -> (tempfile::TempDir, Arc<dyn Store>, Jobs, JobId) {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
         let jobs = Jobs::new(store.clone());
         let id: JobId = "night".parse().unwrap();
-        let spec = JobSpec {
-            version: VERSION,
-            id: id.clone(),
-            program: Program::Train,
-            settings: Layers::new().unwrap().resolve().unwrap().settings,
-            source: "photos".into(),
-            photos: None,
-            weights: None,
-            model: None,
-            surrogate: None,
-            compared: Vec::new(),
-            night: None,
-            created: "2026-01-01T00:00:00Z".into(),
-        };
+        let settings = Layers::new().unwrap().resolve().unwrap().settings;
+        let created = "2026-01-01T00:00:00Z".into();
+        let spec = JobSpec { created, ..JobSpec::new(id.clone(), Program::Train, &settings, "photos") };
         assert!(jobs.submit(&spec).await.unwrap());
         let prefix = JobSpec::prefix(&id);
         for key in ["done/winner/a.tar", "done/loser/a.tar", "open/first/a.tar"] {

@@ -86,6 +86,14 @@ impl Outcomes {
         attacks
     }
 
+    /// For each image whether it is classified correctly under every condition with a budget of at most `epsilon`.
+    pub fn standing(&self, epsilon: f64) -> Vec<bool> {
+        let within = |number: &usize| self.conditions[*number].epsilon.value() <= epsilon + 1e-9;
+        let counts: Vec<usize> = (0..self.conditions.len()).filter(within).collect();
+        let stands = |image: &ImageOutcome| counts.iter().all(|&i| image.predicted.get(i) == Some(&image.label));
+        self.images.iter().map(stands).collect()
+    }
+
     /// Images classified correctly under condition number `condition`.
     pub fn count(&self, condition: usize) -> Count {
         self.count_where(condition, |_| true)

@@ -87,7 +87,7 @@ pub(super) fn run(mut args: AttackArgs, as_json: bool, quiet: bool) -> Result<()
     if args.photos.is_dir() {
         let out = args.out.ok_or_else(|| Error::usage("a folder of photos needs --out FOLDER for its results"))?;
         let mut request = Request::of(Program::Attack, settings, &args.photos, brought);
-        request.surrogate = surrogate;
+        request.models.surrogate = surrogate;
         perform(request, &out, as_json, quiet)?;
         return tell(&out, as_json);
     }

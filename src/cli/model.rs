@@ -7,12 +7,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::config::Settings;
-use crate::coordinator::Compared;
+use crate::coordinator::{Compared, JobSpec, Surrogate};
 use crate::error::{Error, Result};
 use crate::model::{Brought, Described, ScriptHints, bring};
 use crate::report::LOOKS;
 use crate::store::{Blob, Key};
 use crate::task::ModelName;
+
+/// What is put on the store, and where.
+pub(super) type Files = Vec<(Key, Vec<u8>)>;
 
 /// Above these flags in the help.
 const HEADING: &str = "TorchScript files (or FILE.json beside FILE.pt with classes, input_size, mean, std)";
@@ -98,22 +101,50 @@ impl Contest {
         let others = self.others.iter();
         json!([self.first, others.map(|(name, other)| (name, sha256(&other.bytes))).collect::<Vec<_>>()])
     }
+}
 
-    /// As the job has it whose first `model` has these `weights`, and the bytes to be put below `prefix`.
-    pub(super) fn entries(
-        self,
-        prefix: &Key,
-        model: &Described,
-        weights: &Blob,
-    ) -> (Vec<Compared>, Vec<(Key, Vec<u8>)>) {
-        let first = Compared { name: self.first, model: model.clone(), weights: weights.clone() };
-        let (mut compared, mut files) = (vec![first], Vec::new());
-        for (name, Brought { spec, bytes }) in self.others {
-            let key = prefix.join(format!("compared-{name}.safetensors"));
-            compared.push(Compared { name, model: spec, weights: Blob::of(key.clone(), &bytes) });
-            files.push((key, bytes));
+/// The models of a job.
+#[derive(Debug, Default)]
+pub(super) struct Models {
+    /// Weights to start from, or the model as it was brought.
+    pub(super) bytes: Option<Vec<u8>>,
+    /// What it is, where the job looks at it.
+    pub(super) model: Option<Described>,
+    /// See [`JobSpec::surrogate`].
+    pub(super) surrogate: Option<Brought>,
+    /// See [`JobSpec::compared`].
+    pub(super) contest: Option<Contest>,
+}
+
+impl Models {
+    /// A model to look at.
+    pub(super) fn of(brought: Brought) -> Self {
+        Self { bytes: Some(brought.bytes), model: Some(brought.spec), ..Self::default() }
+    }
+
+    /// Names them in `spec` and gives the files that are then to be put on the store.
+    pub(super) fn name_in(self, spec: &mut JobSpec) -> Files {
+        let (prefix, mut files) = (JobSpec::prefix(&spec.id), Vec::new());
+        let mut file = |name: &str, bytes: Vec<u8>| {
+            let blob = Blob::of(prefix.join(name), &bytes);
+            files.push((blob.key.clone(), bytes));
+            blob
+        };
+        spec.weights = self.bytes.map(|bytes| file("weights.safetensors", bytes));
+        spec.surrogate = self
+            .surrogate
+            .map(|Brought { spec, bytes }| Surrogate { model: spec, weights: file("surrogate.safetensors", bytes) });
+        if let (Some(Contest { first, others }), Some(model), Some(weights)) =
+            (self.contest, &self.model, &spec.weights)
+        {
+            spec.compared = vec![Compared { name: first, model: model.clone(), weights: weights.clone() }];
+            spec.compared.extend(others.into_iter().map(|(name, Brought { spec, bytes })| {
+                let weights = file(&format!("compared-{name}.safetensors"), bytes);
+                Compared { name, model: spec, weights }
+            }));
         }
-        (compared, files)
+        spec.model = self.model;
+        files
     }
 }
 
@@ -137,7 +168,8 @@ fn named(text: &str) -> Result<(ModelName, PathBuf)> {
     Ok((name.parse().map_err(unfit)?, path.into()))
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// In lower-case hexadecimal.
+pub(super) fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 

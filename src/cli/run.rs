@@ -6,20 +6,19 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use super::model::{Contest, ScriptArgs, place};
+use super::model::{Contest, Models, ScriptArgs, place, sha256};
 use super::terminal::{Audience, observer};
 use super::{SettingsArgs, cluster, weights};
 use crate::config::{JobKind, Layers, Settings};
-use crate::coordinator::{JobSpec, Program, Surrogate, export, now};
+use crate::coordinator::{JobSpec, Program, export};
 use crate::dataset;
 use crate::embedded::Home;
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::{self, Brought, Described};
+use crate::model::{self, Brought};
 use crate::report::{Report, headline};
 use crate::store::{Key, Store};
-use crate::task::{JobId, VERSION};
+use crate::task::JobId;
 
 /// Flags of every job in this process.
 #[derive(Debug, Args)]
@@ -118,7 +117,8 @@ pub(super) fn run(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
     }
     let start = weights::starting(&settings)?;
     let bytes = start.as_ref().map(model::checkpoint::write).transpose()?;
-    let request = Request { bytes, ..Request::new(Program::Train, settings, &args.data) };
+    let models = Models { bytes, ..Models::default() };
+    let request = Request { program: Program::Train, settings, data: &args.data, models };
     perform(request, &args.out, json, quiet)?;
     show(&args.out, json, quiet)
 }
@@ -139,7 +139,8 @@ pub(super) fn evaluate(args: EvaluateArgs, json: bool, quiet: bool) -> Result<()
     let contest = Contest::of(&settings, &args.model, &brought.spec)?;
     let scratch = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
     let out = args.out.as_deref().unwrap_or(scratch.path());
-    let request = Request { contest, ..Request::of(Program::Evaluate, settings, &args.data, brought) };
+    let mut request = Request::of(Program::Evaluate, settings, &args.data, brought);
+    request.models.contest = contest;
     perform(request, out, json, quiet)?;
     show(out, json, quiet)
 }
@@ -169,24 +170,14 @@ pub(super) struct Request<'a> {
     program: Program,
     settings: Settings,
     data: &'a Path,
-    /// Weights to start from, or the model as it was brought.
-    bytes: Option<Vec<u8>>,
-    model: Option<Described>,
-    /// See [`JobSpec::surrogate`].
-    pub(super) surrogate: Option<Brought>,
-    /// See [`JobSpec::compared`].
-    contest: Option<Contest>,
+    pub(super) models: Models,
 }
 
 impl<'a> Request<'a> {
-    fn new(program: Program, settings: Settings, data: &'a Path) -> Self {
-        Self { program, settings, data, bytes: None, model: None, surrogate: None, contest: None }
-    }
-
     /// To look at a model that was brought.
     pub(super) fn of(program: Program, settings: Settings, data: &'a Path, brought: Brought) -> Self {
         let settings = brought.spec.fit(settings);
-        Self { bytes: Some(brought.bytes), model: Some(brought.spec), ..Self::new(program, settings, data) }
+        Self { program, settings, data, models: Models::of(brought) }
     }
 }
 
@@ -228,14 +219,15 @@ pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> 
 async fn submit(store: &dyn Store, request: Request<'_>, home: &Path, out: &Path) -> Result<JobSpec> {
     let source = source(request.data, home)?;
     let settings = request.settings.of_job();
+    let models = &request.models;
     let identity = json!({
-        "settings": settings, "source": source, "program": request.program, "model": request.model,
+        "settings": settings, "source": source, "program": request.program, "model": models.model,
         "photos": dataset::folder::digest(Path::new(&source))?,
-        "weights": request.bytes.as_ref().map(|b| hex::encode(Sha256::digest(b))),
-        "surrogate": request.surrogate.as_ref().map(|s| hex::encode(Sha256::digest(&s.bytes))),
-        "compared": request.contest.as_ref().map(Contest::identity),
+        "weights": models.bytes.as_ref().map(sha256),
+        "surrogate": models.surrogate.as_ref().map(|other| sha256(&other.bytes)),
+        "compared": models.contest.as_ref().map(Contest::identity),
     });
-    let digest = hex::encode(Sha256::digest(identity.to_string()));
+    let digest = sha256(identity.to_string());
     let id = JobId(format!("{}-{}", settings.job.name, &digest[..8]));
     let jobs = Key::new("jobs")?;
     let mut entries = store.list(Some(&jobs)).await?;
@@ -251,30 +243,11 @@ async fn submit(store: &dyn Store, request: Request<'_>, home: &Path, out: &Path
             )));
         }
     }
-    let Request { program, bytes, model, surrogate, contest, .. } = request;
-    let prefix = JobSpec::prefix(&id);
-    let weights = match bytes {
-        Some(bytes) => Some(store.put_bytes(&prefix.join("weights.safetensors"), bytes).await?),
-        None => None,
-    };
-    let surrogate = match surrogate {
-        Some(Brought { spec, bytes }) => {
-            let key = prefix.join("surrogate.safetensors");
-            Some(Surrogate { model: spec, weights: store.put_bytes(&key, bytes).await? })
-        }
-        None => None,
-    };
-    let mut compared = Vec::new();
-    if let (Some(contest), Some(model), Some(weights)) = (contest, &model, &weights) {
-        let (entries, files) = contest.entries(&prefix, model, weights);
-        for (key, bytes) in files {
-            store.put_bytes(&key, bytes).await?;
-        }
-        compared = entries;
+    let mut spec = JobSpec::new(id, request.program, &settings, source);
+    for (key, bytes) in request.models.name_in(&mut spec) {
+        store.put_bytes(&key, bytes).await?;
     }
-    let (version, created) = (VERSION, now());
-    let (photos, night) = (None, None);
-    Ok(JobSpec { version, id, program, settings, source, photos, weights, model, surrogate, compared, night, created })
+    Ok(spec)
 }
 
 /// Whether a job did no more than look at its photos: it ended on bad ones, say. Its traces are removed.
@@ -302,7 +275,7 @@ pub(super) fn source(data: &Path, home: &Path) -> Result<String> {
         // Another archive, or a mended one, is unpacked to another place.
         let about = std::fs::metadata(&whole).context(Kind::NotFound, missing)?;
         let identity = format!("{} {} {:?}", whole.display(), about.len(), about.modified().ok());
-        let unpacked = home.join(format!("photos-{}", &hex::encode(Sha256::digest(identity))[..8]));
+        let unpacked = home.join(format!("photos-{}", &sha256(identity)[..8]));
         if !unpacked.is_dir() {
             dataset::import::import(&whole, &unpacked)?;
         }

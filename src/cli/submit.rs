@@ -8,22 +8,21 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::SettingsArgs;
 use super::jobs::{print_json, verdict};
-use super::model::{Contest, ScriptArgs, place, surrogate};
+use super::model::{Contest, Files, Models, ScriptArgs, place, sha256, surrogate};
 use super::watch::follow;
 use super::{cluster, weights};
 use crate::config::{JobKind, Settings};
-use crate::coordinator::{JobSpec, Night, Place, Program, Surrogate, now, tonight};
+use crate::coordinator::{JobSpec, Night, Place, Program, tonight};
 use crate::dataset;
 use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs};
 use crate::lab::Plan;
-use crate::model::{self, Brought, Described};
-use crate::store::{Blob, Key, LocalStore, Store};
-use crate::task::{JobId, VERSION, VersionId};
+use crate::model;
+use crate::store::{Key, LocalStore, Store};
+use crate::task::{JobId, VersionId};
 
 /// Photos that are pushed at the same time.
 const AT_ONCE: usize = 16;
@@ -71,25 +70,22 @@ pub(super) struct SubmitArgs {
 
 pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()> {
     let settings = args.settings.resolve()?.settings;
-    let mut given = Given::find(&mut args, &settings)?;
-    let settings = given.model.as_ref().map_or(settings.clone(), |model| model.fit(settings));
+    let given = Given::find(&mut args, &settings)?;
+    let settings = given.models.model.as_ref().map_or(settings.clone(), |model| model.fit(settings));
     let end = cluster::block_on(async {
         let store = cluster::store(&settings).await?;
         let queue = cluster::queue(&settings).await?;
         let photos = if args.rehearse.is_some() { Photos::None } else { Photos::find(&args.data)? };
-        let spec = match &args.night {
-            Some(night) => tonight_or(night, &store, &settings, &photos).await?,
-            None => spec(&args, &settings, &photos, &mut given)?,
+        let (spec, files) = match &args.night {
+            Some(night) => (tonight_or(night, &store, &settings, &photos).await?, Vec::new()),
+            None => spec(&args, &settings, &photos, given)?,
         };
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
             if let Some(folder) = photos.folder() {
                 push(folder, &store, &JobSpec::prefix(&spec.id).join("photos"), quiet).await?;
             }
-            if let (Some(blob), Some(bytes)) = (&spec.weights, given.bytes) {
-                store.put_bytes(&blob.key, bytes).await?;
-            }
-            for (key, bytes) in given.beside {
+            for (key, bytes) in files {
                 store.put_bytes(&key, bytes).await?;
             }
         }
@@ -111,18 +107,13 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
 /// What the job starts from, or looks at.
 struct Given {
     program: Program,
-    bytes: Option<Vec<u8>>,
-    model: Option<Described>,
-    surrogate: Option<Brought>,
-    contest: Option<Contest>,
-    /// What else is to be put on the store, once the job's place there is known.
-    beside: Vec<(Key, Vec<u8>)>,
+    models: Models,
 }
 
 impl Given {
     /// Of a job that looks at no model.
     fn start(program: Program, bytes: Option<Vec<u8>>) -> Self {
-        Self { program, bytes, model: None, surrogate: None, contest: None, beside: Vec::new() }
+        Self { program, models: Models { bytes, ..Models::default() } }
     }
 
     fn find(args: &mut SubmitArgs, settings: &Settings) -> Result<Self> {
@@ -158,8 +149,7 @@ impl Given {
             Plan::new(&settings.attack, brought.spec.classes())?;
             other = surrogate(settings, &brought.spec)?;
         }
-        let (bytes, model) = (Some(brought.bytes), Some(brought.spec));
-        Ok(Self { model, surrogate: other, contest, ..Self::start(program, bytes) })
+        Ok(Self { program, models: Models { surrogate: other, contest, ..Models::of(brought) } })
     }
 }
 
@@ -230,52 +220,26 @@ async fn tonight_or(
     Night::submission(store, settings, &night, place, || weights::starting(settings)).await
 }
 
-/// What is submitted.
-fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: &mut Given) -> Result<JobSpec> {
-    let of_job = settings.of_job();
-    let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+/// What is submitted, and the files that go with it.
+fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: Given) -> Result<(JobSpec, Files)> {
+    let (of_job, models) = (settings.of_job(), given.models);
     let digest = photos.digest()?;
     let id: JobId = match &args.name {
         Some(name) => dated(name, scheduled().as_deref()).parse()?,
         None => {
             let identity = json!({
                 "settings": of_job, "data": args.data, "tasks": args.rehearse, "stored": args.stored, "photos": digest,
-                "weights": given.bytes.as_deref().map(sha256),
-                "surrogate": given.surrogate.as_ref().map(|other| sha256(&other.bytes)),
-                "compared": given.contest.as_ref().map(Contest::identity),
+                "weights": models.bytes.as_ref().map(sha256),
+                "surrogate": models.surrogate.as_ref().map(|other| sha256(&other.bytes)),
+                "compared": models.contest.as_ref().map(Contest::identity),
             });
-            format!("{}-{}", of_job.job.name, &sha256(identity.to_string().as_bytes())[..8]).parse()?
+            format!("{}-{}", of_job.job.name, &sha256(identity.to_string())[..8]).parse()?
         }
     };
-    let prefix = JobSpec::prefix(&id);
-    let source = photos.source(settings, &prefix);
-    let weights = given.bytes.as_deref().map(|bytes| Blob::of(prefix.join("weights.safetensors"), bytes));
-    let mut surrogate = None;
-    if let Some(Brought { spec, bytes }) = given.surrogate.take() {
-        let weights = Blob::of(prefix.join("surrogate.safetensors"), &bytes);
-        given.beside.push((weights.key.clone(), bytes));
-        surrogate = Some(Surrogate { model: spec, weights });
-    }
-    let mut compared = Vec::new();
-    if let (Some(contest), Some(model), Some(weights)) = (given.contest.take(), &given.model, &weights) {
-        let (entries, files) = contest.entries(&prefix, model, weights);
-        compared = entries;
-        given.beside.extend(files);
-    }
-    Ok(JobSpec {
-        version: VERSION,
-        id,
-        program: given.program,
-        settings: of_job,
-        source,
-        photos: digest,
-        weights,
-        model: given.model.clone(),
-        surrogate,
-        compared,
-        night: None,
-        created: now(),
-    })
+    let source = photos.source(settings, &JobSpec::prefix(&id));
+    let mut spec = JobSpec { photos: digest, ..JobSpec::new(id, given.program, &of_job, source) };
+    let files = models.name_in(&mut spec);
+    Ok((spec, files))
 }
 
 /// The name of the CronJob's run that this is a part of.

@@ -154,23 +154,10 @@ fn keep<T>(list: &mut Vec<T>, new: T, most: usize) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::outcome::Count;
     use crate::report::{GuardEvent, LeftOut, RoundRecord};
 
     fn round(round: u32, loss: f64) -> Progress {
-        let count = Count { correct: 9, n: 10 };
-        Progress::Round(Box::new(RoundRecord {
-            phase: "train".into(),
-            round,
-            loss,
-            train_accuracy: 0.5,
-            epsilon: 0.01,
-            held_clean: count,
-            held_fgsm: count,
-            held_pgd: count,
-            checkpoint_sha256: "x".into(),
-            best: false,
-        }))
+        Progress::Round(Box::new(RoundRecord { loss, ..RoundRecord::for_tests(round) }))
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::evaluate::{self, checks::Origin, checks::Subject};
 use crate::lab::Plan;
 use crate::model::{self, ModelSpec, Weights};
 use crate::outcome::Count;
-use crate::report::{Check, GuardEvent, LeftOut, Provenance, RoundRecord, RunRecord};
+use crate::report::{BASELINE, Check, GuardEvent, LeftOut, Provenance, RoundRecord, RunRecord, TRAINED};
 use crate::store::{Blob, Store};
 use crate::task::{Condition, Success, TaskId, Work};
 
@@ -20,10 +20,6 @@ use super::preparation::{self, Prepared};
 use super::spec::Program;
 use super::stage::Job;
 use super::training::{self, Phase, Shards};
-
-/// The names of the two models in a report.
-const BASELINE: &str = "baseline";
-pub(super) const TRAINED: &str = "trained";
 
 /// What a finished training job leaves behind.
 #[derive(Debug)]

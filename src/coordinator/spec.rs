@@ -6,7 +6,7 @@ use super::night::Night;
 use crate::config::{Settings, stored};
 use crate::model::Described;
 use crate::store::{Blob, Key};
-use crate::task::{JobId, ModelName};
+use crate::task::{JobId, ModelName, VERSION};
 
 /// A job as submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +86,24 @@ pub enum Program {
 }
 
 impl JobSpec {
+    /// Submitted now, on no model and without photos of its own.
+    pub fn new(id: JobId, program: Program, settings: &Settings, source: impl Into<String>) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            program,
+            settings: settings.of_job(),
+            source: source.into(),
+            photos: None,
+            weights: None,
+            model: None,
+            surrogate: None,
+            compared: Vec::new(),
+            night: None,
+            created: now(),
+        }
+    }
+
     /// Whether `other` asks for the same; when it was submitted does not matter.
     pub fn is_same_as(&self, other: &JobSpec) -> bool {
         Self { created: String::new(), ..self.clone() } == Self { created: String::new(), ..other.clone() }

@@ -98,20 +98,9 @@ impl World {
     }
 
     fn job(&self, id: &str, tasks: u32) -> JobSpec {
-        JobSpec {
-            version: VERSION,
-            id: id.parse().unwrap(),
-            program: Program::Rehearse { tasks, stored: false },
-            settings: self.settings.of_job(),
-            source: String::new(),
-            photos: None,
-            weights: None,
-            model: None,
-            surrogate: None,
-            compared: Vec::new(),
-            night: None,
-            created: "2026-01-01T00:00:00Z".into(),
-        }
+        let program = Program::Rehearse { tasks, stored: false };
+        let created = "2026-01-01T00:00:00Z".into();
+        JobSpec { created, ..JobSpec::new(id.parse().unwrap(), program, &self.settings, "") }
     }
 
     /// A worker that reports what `answer` says, which is given the number of the attempt at the task; where it
@@ -268,21 +257,7 @@ async fn a_night_without_a_cluster_that_fails_on_the_store_says_so_and_gives_its
 async fn a_night_that_died_after_its_end_is_over_also_when_the_next_one_has_begun() {
     let world = World::new();
     let (model, night): (ModelName, VersionId) = ("flowers".parse().unwrap(), "n1".parse().unwrap());
-    let ended = Outcome {
-        model: model.clone(),
-        night: night.clone(),
-        outcome: Happening::Skipped,
-        reason: "nothing came".into(),
-        current: None,
-        clean: None,
-        robust: None,
-        epsilon: 0.01,
-        known: 0,
-        new: 0,
-        removed: 0,
-        replaced: 0,
-        quarantined: 0,
-    };
+    let ended = Outcome::for_tests("n1", Happening::Skipped);
     let key = Key::new("jobs/flowers-n1/result/night.json").unwrap();
     world.store.put_json(&key, &ended).await.unwrap();
     let registry = Registry::new(world.store.clone(), &model);

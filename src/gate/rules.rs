@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Best, Claim, Comparison, Decision, Rule, Subject};
 use crate::config::{Epsilon, GateSettings};
-use crate::outcome::{ImageOutcome, Outcomes};
+use crate::outcome::Outcomes;
 
 /// Points are compared with what two accuracies may differ by in their last bits.
 const ROUNDING: f64 = 1e-9;
@@ -97,15 +97,10 @@ fn correct(outcomes: &Outcomes) -> Vec<bool> {
 
 /// Which images no attack of at most `epsilon` breaks; `None` unless an attack was measured at it.
 fn robust(outcomes: &Outcomes, epsilon: Epsilon) -> Option<Vec<bool>> {
-    let reach = epsilon.value() + 1e-9;
-    let counts: Vec<usize> =
-        (0..outcomes.conditions.len()).filter(|&i| outcomes.conditions[i].epsilon.value() <= reach).collect();
-    let at = |i: &usize| outcomes.conditions[*i].epsilon.value() > epsilon.value() - 1e-9 && epsilon.value() > 0.0;
-    if !counts.iter().any(at) {
-        return None;
-    }
-    let survives = |image: &ImageOutcome| counts.iter().all(|&i| image.predicted.get(i) == Some(&image.label));
-    Some(outcomes.images.iter().map(survives).collect())
+    let epsilon = epsilon.value();
+    let mut budgets = outcomes.conditions.iter().map(|c| c.epsilon.value());
+    let measured = epsilon > 0.0 && budgets.any(|budget| (budget - epsilon).abs() <= 1e-9);
+    measured.then(|| outcomes.standing(epsilon))
 }
 
 fn unmeasured(outcomes: &Outcomes, epsilon: Epsilon) -> Option<Rule> {

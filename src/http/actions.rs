@@ -14,12 +14,12 @@ use super::Site;
 use super::access::Authorised;
 use super::answer::{Answer, Refusal, SLOW, within};
 use crate::config::Settings;
-use crate::coordinator::{JobSpec, Program, now};
+use crate::coordinator::{JobSpec, Program};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::{self, Jobs};
 use crate::model::{self, import};
 use crate::store::Blob;
-use crate::task::{JobId, VERSION};
+use crate::task::JobId;
 
 /// A job that somebody wants.
 #[derive(Debug, Deserialize)]
@@ -125,19 +125,6 @@ fn spec(wish: &Wish, settings: &Settings) -> Result<(JobSpec, Option<Vec<u8>>)> 
     };
     let key = JobSpec::prefix(&wish.job).join("weights.safetensors");
     let blob = weights.as_ref().map(|bytes| Blob::of(key, bytes));
-    let spec = JobSpec {
-        version: VERSION,
-        id: wish.job.clone(),
-        program,
-        settings: settings.of_job(),
-        source: wish.data.clone(),
-        photos: None,
-        weights: blob,
-        model: None,
-        surrogate: None,
-        compared: Vec::new(),
-        night: None,
-        created: now(),
-    };
+    let spec = JobSpec { weights: blob, ..JobSpec::new(wish.job.clone(), program, settings, wish.data.clone()) };
     Ok((spec, weights))
 }

@@ -154,42 +154,13 @@ pub(super) fn busy(all: &[Arc<Status>]) -> Vec<(WorkerId, JobId)> {
 mod tests {
     use super::*;
     use crate::coordinator::Outcome;
-    use crate::outcome::Count;
     use crate::report::RoundRecord;
 
     fn done(updated: &str, rounds: usize, night: Option<Happening>) -> Status {
-        let count = Count { correct: 9, n: 10 };
-        let round = RoundRecord {
-            phase: "train".into(),
-            round: 0,
-            loss: 1.0,
-            train_accuracy: 0.5,
-            epsilon: 0.01,
-            held_clean: count,
-            held_fgsm: count,
-            held_pgd: count,
-            checkpoint_sha256: "x".into(),
-            best: false,
-        };
-        let outcome = |outcome| Outcome {
-            model: "flowers".parse().unwrap(),
-            night: "2026-01-02".parse().unwrap(),
-            outcome,
-            reason: "it is so".into(),
-            current: None,
-            clean: None,
-            robust: None,
-            epsilon: 0.01,
-            known: 0,
-            new: 0,
-            removed: 0,
-            replaced: 0,
-            quarantined: 0,
-        };
         let mut status = Status::waiting(&"j".parse().unwrap(), updated);
         status.state = State::Done;
-        status.rounds = vec![round; rounds];
-        status.night = night.map(outcome);
+        status.rounds = vec![RoundRecord::for_tests(0); rounds];
+        status.night = night.map(|outcome| Outcome::for_tests("2026-01-02", outcome));
         status
     }
 

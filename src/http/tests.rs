@@ -15,7 +15,6 @@ use crate::dataset::shard::{Extension, Sample, ShardWriter};
 use crate::health::Health;
 use crate::jobs::{Jobs, Pictures, State, Status};
 use crate::metrics::CoordinatorMetrics;
-use crate::outcome::Count;
 use crate::queue::{MemoryQueue, Queue, Topic};
 use crate::report::{Example, RoundRecord};
 use crate::store::{Key, LocalStore, Store};
@@ -113,22 +112,6 @@ impl World {
     }
 }
 
-fn round(round: u32) -> RoundRecord {
-    let count = Count { correct: 9, n: 10 };
-    RoundRecord {
-        phase: "train".into(),
-        round,
-        loss: 1.0,
-        train_accuracy: 0.5,
-        epsilon: 0.01,
-        held_clean: count,
-        held_fgsm: count,
-        held_pgd: count,
-        checkpoint_sha256: "x".into(),
-        best: false,
-    }
-}
-
 #[tokio::test]
 async fn is_alive_before_it_is_ready() {
     let world = World::start("").await;
@@ -165,7 +148,7 @@ async fn shows_jobs_their_curves_and_their_reports() {
             s.coordinator = "c-0".into();
             s.updated = crate::coordinator::now();
             s.workers = vec!["w.0".parse().unwrap(), "w.1".parse().unwrap()];
-            s.rounds = vec![round(0), round(1)];
+            s.rounds = vec![RoundRecord::for_tests(0), RoundRecord::for_tests(1)];
         })
         .await;
     world

@@ -21,7 +21,7 @@ pub fn model_card(report: &Report, spec: &ModelSpec) -> Result<String> {
     let models = report.models();
     let of = |row: &Row, model: &str| models.iter().position(|m| *m == model).and_then(|column| row.figures[column]);
     let rows = table::rows(report).into_iter().map(|row| {
-        let (baseline, trained) = (cell(&of(&row, "baseline")), cell(&of(&row, "trained")));
+        let (baseline, trained) = (cell(&of(&row, super::BASELINE)), cell(&of(&row, super::TRAINED)));
         context! { condition => row.condition, n => row.n, baseline, trained }
     });
     let rows: Vec<_> = rows.collect();

@@ -56,8 +56,8 @@ const ALL_LOOKS: [Look; LOOKS] = [
 /// Of the model of this name and place among `models`.
 pub(super) fn look(models: &[&str], name: &str) -> &'static Look {
     let place = match name {
-        "trained" => 0,
-        "baseline" => 1,
+        super::TRAINED => 0,
+        super::BASELINE => 1,
         _ => models.iter().position(|model| *model == name).unwrap_or(0),
     };
     &ALL_LOOKS[place % LOOKS]

@@ -52,7 +52,7 @@ pub(super) fn condition(name: &str, budget: f64) -> String {
 
 /// The model for a reader: `undefended` is clearer than `baseline`.
 pub(super) fn model(name: &str) -> &str {
-    if name == "baseline" { "undefended" } else { name }
+    if name == super::BASELINE { "undefended" } else { name }
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::results::{self, Figure, Measured};
 use super::{Check, Report, format};
 
-/// The two models of a run that trains.
-const BASELINE: &str = "baseline";
-const TRAINED: &str = "trained";
+/// The undefended one of the two models of a run that trains.
+pub const BASELINE: &str = "baseline";
+/// The other one; also the name of a model that was measured alone.
+pub const TRAINED: &str = "trained";
 
 /// What a reader wants to know first, where it was measured.
 const PREFERRED: [(&str, f64); 4] = [("clean", 0.0), ("fgsm", 0.01), ("pgd20", 2.0 / 255.0), ("pgd20", 4.0 / 255.0)];

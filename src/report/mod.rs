@@ -20,7 +20,7 @@ mod verdict;
 pub use card::model_card;
 pub use chart::{LOOKS, curve};
 pub use format::epsilon;
-pub use headline::{Headline, HeadlineFigure, NamedFigure, headline};
+pub use headline::{BASELINE, Headline, HeadlineFigure, NamedFigure, TRAINED, headline};
 pub use history::{Trend, TrendNight, history_page};
 pub use json::{Balance, ExampleEntry, Listed, Prediction, Report, Round, SplitCount, VERSION};
 pub use page::{STYLE, page};

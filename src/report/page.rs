@@ -153,7 +153,7 @@ fn models(report: &Report) -> Vec<ModelLook> {
 fn cards(report: &Report) -> Vec<Card> {
     let mut models = report.models();
     // What was trained comes before what it is compared with; other models as they were given.
-    models.sort_by_key(|model| *model == "baseline");
+    models.sort_by_key(|model| *model == super::BASELINE);
     let all = report.models();
     let card = |figure: &super::HeadlineFigure| Card {
         title: if figure.epsilon > 0.0 {

@@ -33,6 +33,26 @@ pub struct RoundRecord {
     pub best: bool,
 }
 
+#[cfg(test)]
+impl RoundRecord {
+    /// A round of adversarial training.
+    pub(crate) fn for_tests(round: u32) -> Self {
+        let count = Count { correct: 9, n: 10 };
+        Self {
+            phase: "train".into(),
+            round,
+            loss: 1.0,
+            train_accuracy: 0.5,
+            epsilon: 0.01,
+            held_clean: count,
+            held_fgsm: count,
+            held_pgd: count,
+            checkpoint_sha256: "x".into(),
+            best: false,
+        }
+    }
+}
+
 /// Something the guard or early stopping did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GuardEvent {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Check;
 use crate::error::{Error, Result};
 use crate::gate::Comparison;
-use crate::outcome::{Count, ImageOutcome, Outcomes};
+use crate::outcome::{Count, Outcomes};
 
 /// A count, its share and the 95 % Wilson interval of the share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -203,7 +203,7 @@ pub(super) fn measured(model: &str, outcomes: &Outcomes, classes: &[String]) -> 
 /// One entry per budget above 0, rising.
 pub(super) fn worst_cases(model: &str, outcomes: &Outcomes) -> Vec<WorstCase> {
     let worst = |epsilon: f64| {
-        let correct = standing(outcomes, epsilon).iter().filter(|stands| **stands).count() as u64;
+        let correct = outcomes.standing(epsilon).iter().filter(|stands| **stands).count() as u64;
         let figure = Count { correct, n: outcomes.images.len() as u64 }.into();
         WorstCase { model: model.into(), epsilon, attacks: outcomes.attacks_within(epsilon), figure }
     };
@@ -217,14 +217,6 @@ fn budgets(outcomes: &Outcomes) -> Vec<f64> {
     budgets.sort_by(f64::total_cmp);
     budgets.dedup_by(|a, b| same(*a, *b));
     budgets
-}
-
-/// For each image whether no attack of at most `epsilon` broke it.
-fn standing(outcomes: &Outcomes, epsilon: f64) -> Vec<bool> {
-    let within = |number: &usize| outcomes.conditions[*number].epsilon.value() <= epsilon + 1e-9;
-    let counts: Vec<usize> = (0..outcomes.conditions.len()).filter(within).collect();
-    let stands = |image: &ImageOutcome| counts.iter().all(|&number| image.predicted[number] == image.label);
-    outcomes.images.iter().map(stands).collect()
 }
 
 /// Every two models on the same images, clean and under all attacks up to each budget; none where some measured
@@ -241,7 +233,7 @@ pub(super) fn paired(all: &[(String, Outcomes)]) -> Vec<Paired> {
                 first: first.clone(),
                 second: second.clone(),
                 epsilon,
-                comparison: Comparison::of(&standing(before, epsilon), &standing(after, epsilon)),
+                comparison: Comparison::of(&before.standing(epsilon), &after.standing(epsilon)),
             }));
         }
     }

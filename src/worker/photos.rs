@@ -87,7 +87,6 @@ mod tests {
     use crate::config::Layers;
     use crate::coordinator::{JobSpec, Program};
     use crate::store::LocalStore;
-    use crate::task::VERSION;
     use crate::worker::{Cache, Thread};
 
     #[tokio::test]
@@ -102,20 +101,7 @@ mod tests {
         let listed = store.put_json(&Key::new("photos.json").unwrap(), &listed).await.unwrap();
         let settings = Layers::new().unwrap().resolve().unwrap().settings;
         let access = settings.store.clone();
-        let spec = JobSpec {
-            version: VERSION,
-            id: "j".parse().unwrap(),
-            program: Program::Train,
-            settings,
-            source: photos.to_str().unwrap().into(),
-            photos: None,
-            weights: None,
-            model: None,
-            surrogate: None,
-            compared: Vec::new(),
-            night: None,
-            created: String::new(),
-        };
+        let spec = JobSpec::new("j".parse().unwrap(), Program::Train, &settings, photos.to_str().unwrap());
         let cache = Cache::new(&folder.path().join("cache")).unwrap();
         let thread = Thread::start(&"w".parse().unwrap()).unwrap();
         let attempt = Attempt {

@@ -30,7 +30,7 @@ use crate::evaluate;
 use crate::gate::{self, Decision, Subject};
 use crate::model::ModelSpec;
 use crate::registry::{Happening, Note, Registry, Version};
-use crate::report::{Check, NightRecord};
+use crate::report::{Check, NightRecord, TRAINED};
 use crate::store::Blob;
 use crate::task::{ModelName, VersionId};
 use crate::webhook;
@@ -171,14 +171,14 @@ async fn retrain(
     let trained = train(job, &data, initial).await?;
     let shards: Vec<_> = data.frozen.shards.iter().map(|s| s.blob.clone()).collect();
     let conditions = evaluate::conditions(&job.spec.settings.evaluate)?;
-    let found = measuring::measure(job, program::TRAINED, &trained.checkpoint, &[], &shards, &conditions).await?;
+    let found = measuring::measure(job, TRAINED, &trained.checkpoint, &[], &shards, &conditions).await?;
     let current = match &night.against {
         Some(id) => Some(current::measured(job, registry, id, &data, &found.outcomes).await?),
         None => None,
     };
     let epsilon = job.spec.settings.gate.epsilon.value();
     let best = registry.best(&data.frozen.sha256, epsilon, &found.outcomes.attacks_within(epsilon)).await?;
-    let measured = vec![(program::TRAINED.to_string(), found)];
+    let measured = vec![(TRAINED.to_string(), found)];
     let checks = checks(job, &measured, &data.classes);
     let candidate = Subject {
         version: &night.night.0,

@@ -42,6 +42,29 @@ pub struct Outcome {
     pub quarantined: u64,
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl Outcome {
+    /// A night of `flowers` without photos.
+    pub(crate) fn for_tests(night: &str, outcome: Happening) -> Self {
+        Self {
+            model: "flowers".parse().unwrap(),
+            night: night.parse().unwrap(),
+            outcome,
+            reason: "it is so".into(),
+            current: None,
+            clean: None,
+            robust: None,
+            epsilon: 0.01,
+            known: 0,
+            new: 0,
+            removed: 0,
+            replaced: 0,
+            quarantined: 0,
+        }
+    }
+}
+
 impl Outcome {
     /// What the history says of it, and the photos.
     pub(super) fn of(job: &Job, night: &Night, data: &Data, note: &Note, current: Option<VersionId>) -> Self {

@@ -7,14 +7,14 @@ use sha2::{Digest, Sha256};
 
 use super::Night;
 use crate::config::{NightStart, Settings, Start};
-use crate::coordinator::{JobSpec, Program, now};
+use crate::coordinator::{JobSpec, Program};
 use crate::error::{Error, Kind, Result};
 use crate::evaluate;
 use crate::jobs::Jobs;
 use crate::model::{self, Described, Weights};
 use crate::registry::{Registry, Version, WEIGHTS};
 use crate::store::{Blob, Store};
-use crate::task::{JobId, ModelName, VERSION, VersionId};
+use crate::task::{JobId, ModelName, VersionId};
 
 /// Where a night's photos are.
 #[derive(Debug, Clone)]
@@ -72,18 +72,11 @@ impl Night {
             None => (put(store, &id, fresh()?).await?, None),
         };
         Ok(JobSpec {
-            version: VERSION,
-            id,
-            program: Program::Night,
-            settings: of_job,
-            source: place.source,
             photos: place.digest,
             weights,
             model: model_spec.map(Described::Network),
-            surrogate: None,
-            compared: Vec::new(),
             night: Some(Night { model, night: night.clone(), against, asked }),
-            created: now(),
+            ..JobSpec::new(id, Program::Night, &of_job, place.source)
         })
     }
 }

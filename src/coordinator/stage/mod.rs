@@ -17,7 +17,7 @@ use super::post::Inbox;
 use super::progress::{Observer, Progress};
 use super::spec::JobSpec;
 #[cfg(test)]
-use super::spec::{Program, now};
+use super::spec::Program;
 use crate::config::{Poison, QueueSettings};
 use crate::error::{Context, Error, Kind, Result};
 use crate::metrics::CoordinatorMetrics;
@@ -192,20 +192,7 @@ fn pictures<'a>(work: &Work, success: &'a Success) -> Option<&'a Blob> {
 impl Job {
     /// A job on `store` for which nobody works.
     pub(super) async fn for_tests(store: &Arc<dyn Store>, settings: Settings) -> Self {
-        let spec = JobSpec {
-            version: VERSION,
-            id: "j".parse().unwrap(),
-            program: Program::Night,
-            settings: settings.of_job(),
-            source: "s3://nowhere/photos".into(),
-            photos: None,
-            weights: None,
-            model: None,
-            surrogate: None,
-            compared: Vec::new(),
-            night: None,
-            created: now(),
-        };
+        let spec = JobSpec::new("j".parse().unwrap(), Program::Night, &settings, "s3://nowhere/photos");
         let prefix = JobSpec::prefix(&spec.id);
         let (_, inbox) = tokio::sync::mpsc::unbounded_channel();
         Self {

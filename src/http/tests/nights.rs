@@ -47,19 +47,10 @@ async fn shows_models_and_what_their_nights_came_to() {
 async fn of_a_night_its_end_is_shown_and_only_what_it_left_is_linked() {
     let world = World::connected("").await;
     let ended = Outcome {
-        model: "flowers".parse().unwrap(),
-        night: "n1".parse().unwrap(),
-        outcome: Happening::Rejected,
         reason: "not so: every sanity check passed".into(),
-        current: None,
-        clean: None,
-        robust: None,
         epsilon: 4.0 / 255.0,
-        known: 0,
         new: 9,
-        removed: 0,
-        replaced: 0,
-        quarantined: 0,
+        ..Outcome::for_tests("n1", Happening::Rejected)
     };
     let lost = LeftOut { task: "inspect-00001".into(), why: "failed (attempts a, b): it is corrupt".into() };
     world
