@@ -83,7 +83,7 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
             if let Some(folder) = photos.folder() {
-                push(folder, &store, &JobSpec::prefix(&spec.id).join("photos"), quiet).await?;
+                push(folder, &store, &photos.below(&JobSpec::prefix(&spec.id))?, quiet).await?;
             }
             for (key, bytes) in files {
                 store.put_bytes(&key, bytes).await?;
@@ -189,12 +189,18 @@ impl Photos {
     }
 
     /// The URL under which workers find them once they are pushed for the job below `prefix`.
-    fn source(&self, settings: &Settings, prefix: &Key) -> String {
-        match self {
+    fn source(&self, settings: &Settings, prefix: &Key) -> Result<String> {
+        Ok(match self {
             Self::None => String::new(),
             Self::Remote(url) => url.clone(),
-            _ => format!("{}/{prefix}/photos", settings.store.url.trim_end_matches('/')),
-        }
+            _ => format!("{}/{}", settings.store.url.trim_end_matches('/'), self.below(prefix)?),
+        })
+    }
+
+    /// Where they are pushed to. Other photos go elsewhere: what a push that was cut off left must not mix with them.
+    fn below(&self, prefix: &Key) -> Result<Key> {
+        let digest = self.digest()?.unwrap_or_default();
+        Ok(prefix.join(format!("photos/{}", &digest[..16.min(digest.len())])))
     }
 
     /// What tells one set of photos from another: names and sizes.
@@ -216,7 +222,7 @@ async fn tonight_or(
         None => tonight(),
     };
     let id: JobId = format!("{}-{night}", settings.job.name).parse()?;
-    let place = Place { source: photos.source(settings, &JobSpec::prefix(&id)), digest: photos.digest()? };
+    let place = Place { source: photos.source(settings, &JobSpec::prefix(&id))?, digest: photos.digest()? };
     Night::submission(store, settings, &night, place, || weights::starting(settings)).await
 }
 
@@ -236,7 +242,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: Given) -
             format!("{}-{}", of_job.job.name, &sha256(identity.to_string())[..8]).parse()?
         }
     };
-    let source = photos.source(settings, &JobSpec::prefix(&id));
+    let source = photos.source(settings, &JobSpec::prefix(&id))?;
     let mut spec = JobSpec { photos: digest, ..JobSpec::new(id, given.program, &of_job, source) };
     let files = models.name_in(&mut spec);
     Ok((spec, files))
@@ -303,6 +309,17 @@ mod tests {
             assert!([before, after].iter().any(|day| name == format!("n-{day}")), "{by_hand:?}: {name}");
         }
         assert_eq!(dated("first", None), "first");
+    }
+
+    #[test]
+    fn other_photos_are_pushed_to_another_place() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(one.path().join("a.png"), "one").unwrap();
+        std::fs::write(other.path().join("b.png"), "other").unwrap();
+        let prefix = Key::new("jobs/j").unwrap();
+        let below = |folder: &tempfile::TempDir| Photos::Local(folder.path().into()).below(&prefix).unwrap();
+        assert_eq!(below(&one), below(&one), "a push that was cut off goes on where it was");
+        assert_ne!(below(&one), below(&other), "what it left does not mix with other photos");
     }
 
     #[test]
