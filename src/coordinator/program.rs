@@ -28,6 +28,8 @@ pub struct Trained {
     pub record: RunRecord,
     /// The kept checkpoint of the trained model.
     pub checkpoint: Blob,
+    /// That of the undefended one.
+    pub baseline: Blob,
     /// The network.
     pub model: ModelSpec,
     /// The data set.
@@ -68,7 +70,7 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
         static_set,
     };
     let record = record(job, Facts::new(&prepared, measured_split), measured, &trained.checkpoint, training);
-    Ok(Trained { record, checkpoint: trained.checkpoint, model: spec, prepared, images })
+    Ok(Trained { record, checkpoint: trained.checkpoint, baseline: baseline.checkpoint, model: spec, prepared, images })
 }
 
 /// Measures each of `models`, named checkpoints, and shows its adversarial images to the others.

@@ -18,18 +18,22 @@ use crate::report::{self, Report, RunRecord};
 use crate::store::{Blob, Store};
 use crate::task::{JobId, Success};
 
-/// Report, page, model and kept pictures of a training job. `report.json` comes last: where it is,
+/// Report, page, both models and kept pictures of a training job. `report.json` comes last: where it is,
 /// everything is.
 pub(super) async fn write(job: &Job, trained: Trained) -> Result<()> {
     let report = Report::new(&trained.record)?;
-    let weights = model::checkpoint::read(&job.store.get_blob(&trained.checkpoint).await?)?;
-    let metrics = serde_json::to_value(&report.results).context(Kind::Internal, || "results have no JSON".into())?;
     let about = json!({ "id": job.spec.id, "seed": job.spec.settings.job.seed, "report": trained.record.provenance });
-    let (weights, description) = model::files(&trained.model, &weights, metrics, about)?;
-    let card = report::model_card(&report, &trained.model)?;
-    put(job, &format!("model/{}", model::WEIGHTS_FILE), weights).await?;
-    put(job, &format!("model/{}", model::SPEC_FILE), description).await?;
-    put(job, "model/README.md", card.into_bytes()).await?;
+    for (folder, name, checkpoint) in
+        [("baseline", report::BASELINE, &trained.baseline), ("model", report::TRAINED, &trained.checkpoint)]
+    {
+        let weights = model::checkpoint::read(&job.store.get_blob(checkpoint).await?)?;
+        let measured: Vec<_> = report.results.iter().filter(|r| r.model == name).collect();
+        let metrics = serde_json::to_value(measured).context(Kind::Internal, || "results have no JSON".into())?;
+        let (weights, description) = model::files(&trained.model, &weights, metrics, about.clone())?;
+        put(job, &format!("{folder}/{}", model::WEIGHTS_FILE), weights).await?;
+        put(job, &format!("{folder}/{}", model::SPEC_FILE), description).await?;
+    }
+    put(job, "model/README.md", report::model_card(&report, &trained.model)?.into_bytes()).await?;
     write_measured(job, &trained.prepared, &trained.images).await?;
     finish(job, &trained.record, &report).await
 }

@@ -90,6 +90,8 @@ fn a_run_says_what_it_did() {
     for file in ["report.json", "report.html", "model/model.json", "model/model.safetensors", "model/README.md"] {
         assert!(out.join(file).is_file(), "{file}");
     }
+    let weights = |folder: &str| std::fs::read(out.join(folder).join("model.safetensors")).unwrap();
+    assert_ne!(weights("baseline"), weights("model"), "the undefended model is kept too, and is another one");
     let report = hardy(&["report", out.to_str().unwrap()]);
     assert!(text(&report.stdout).contains("undefended"), "{}", text(&report.stderr));
 }
