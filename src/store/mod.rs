@@ -104,7 +104,7 @@ impl dyn Store + '_ {
     /// Reads an object of at most `limit` bytes into memory.
     pub async fn get_bytes(&self, key: &Key, limit: u64) -> Result<Bytes> {
         let mut bytes = Vec::new();
-        let mut reader = self.get(key).await?.take(limit + 1);
+        let mut reader = self.get(key).await?.take(limit.saturating_add(1));
         reader.read_to_end(&mut bytes).await.context(Kind::Storage, || format!("{key} broke off while it was read"))?;
         if bytes.len() as u64 > limit {
             return Err(Error::data(format!("{key} is larger than the {limit} bytes allowed for it")));

@@ -128,7 +128,7 @@ pub(super) async fn perform(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
         Work::Shard { plan } => photos::pack(attempt, plan).await,
         Work::Augment { .. } => evaluation::augment(attempt, work).await,
         Work::Attack { shard, checkpoint, first, count } => {
-            lab::attack(attempt, shard, checkpoint, *first..first + count).await
+            lab::attack(attempt, shard, checkpoint, *first..first.saturating_add(*count)).await
         }
         Work::Features { shard, photos, checkpoint } => features::sum(attempt, shard, photos, checkpoint).await,
         Work::Train(work) => training::round(attempt, work).await,

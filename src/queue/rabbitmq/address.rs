@@ -10,8 +10,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::QueueSettings;
 use crate::error::{Context, Error, Kind, Result};
 
-/// Seconds between signs of life. A connection silent for twice as long is given up by either side.
-const HEARTBEAT: u16 = 20;
+/// Seconds between signs of life. A connection silent for two to three times as long is given up by either side,
+/// and somebody else leads within half a minute.
+const HEARTBEAT: u16 = 8;
 
 /// The broker's address without what is secret about it.
 #[derive(Clone)]

@@ -42,7 +42,7 @@ impl S3Store {
             check("write it only if it is new", self.conditional(&key).await);
             check("delete it", self.deletes(&key).await);
         }
-        check("the server's clock", self.clock().await);
+        check("the server's clock", self.clock(&key).await);
         checks
     }
 
@@ -79,11 +79,12 @@ impl S3Store {
     }
 
     /// Signatures are refused when the clocks differ by a quarter of an hour.
-    async fn clock(&self) -> Result<String> {
+    async fn clock(&self, key: &Key) -> Result<String> {
         let Inner { client, location, .. } = &*self.inner;
         let date = Date::default();
-        let request =
-            client.list_objects_v2().bucket(&location.bucket).max_keys(1).customize().interceptor(date.clone());
+        // With a prefix: who may only look below the store's own may not list without.
+        let request = client.list_objects_v2().bucket(&location.bucket).prefix(location.name(key)).max_keys(1);
+        let request = request.customize().interceptor(date.clone());
         let failed = |e: Failure| self.error("the server's time cannot be had".into(), &e);
         self.once(request.send()).await.map_err(failed)?.map_err(|e| failed(Failure::of(&e)))?;
         let text = date.0.lock().unwrap_or_else(PoisonError::into_inner).take();
