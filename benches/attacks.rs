@@ -1,10 +1,11 @@
-//! Attacks one by one on exported images, to be set beside those of other projects: benches/peers/attacks.py
-//! says how. Arguments: the model's folder, the images' folder (<class>/<key>.png at the network's size), the
-//! file to write, epsilon, the attacks with commas between, the number of images (0 = all; taken from every
-//! class in turn), the batch size (32), the number of threads (1).
+//! An attack on exported images, to be set beside those of other projects: benches/peers/attacks.py runs both.
+//! Arguments: the model's folder, the images' folder (<class>/<key>.png at the network's size), the file to write,
+//! epsilon, the attacks with commas between, the number of images (0 = all; taken from every class in turn), the
+//! batch size (32), the number of threads (1). A query is an image that the network looks at.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -26,7 +27,11 @@ fn main() {
     tch::set_num_threads(threads as i32);
     let (spec, weights) = load_model(Path::new(model)).unwrap();
     let network = Network::load(&spec, &weights, Device::Cpu).unwrap().frozen();
-    let logits = |x: &Tensor| network.logits(x);
+    let queries = Cell::new(0);
+    let logits = |x: &Tensor| {
+        queries.set(queries.get() + x.size()[0]);
+        network.logits(x)
+    };
     let epsilon: Epsilon = epsilon.parse().unwrap();
 
     let files = files(Path::new(folder), &spec.classes, count);
@@ -42,6 +47,7 @@ fn main() {
     for name in attacks.split(',') {
         let attack: Attack = name.parse().unwrap();
         let (mut predicted, mut seconds) = (clean.clone(), 0.0);
+        queries.set(0);
         for part in right.chunks(batch) {
             let x = images::tensor(part.iter().map(|&i| &pictures[i]));
             let labels = Tensor::from_slice(&part.iter().map(|&i| files[i].0).collect::<Vec<_>>());
@@ -56,7 +62,7 @@ fn main() {
         }
         let robust = right.iter().filter(|&&i| predicted[i] == files[i].0).count();
         println!("{:>14}: {robust:>5} robust, {seconds:.1} s", attack.to_string());
-        measured.push(json!({ "attack": attack.to_string(), "seconds": seconds, "predicted": predicted }));
+        measured.push(json!({ "attack": attack.to_string(), "seconds": seconds, "queries": queries.get(), "predicted": predicted }));
         // Written after each: a long run that is cut off is not lost.
         let entries = keys.iter().zip(&files).zip(&clean);
         let entries: Vec<_> =

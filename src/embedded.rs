@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::health::Pulse;
 use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::queue::{MemoryQueue, Queue};
-use crate::signal::interrupted;
+use crate::signal::{Orderly, interrupted};
 use crate::store::{LocalStore, Store};
 use crate::task::WorkerId;
 use crate::worker::{Setup, Worker};
@@ -90,6 +90,7 @@ impl Home {
             pulse: Pulse::default(),
             webhook: self.settings.webhook.clone(),
         };
+        let _orderly = Orderly::begin();
         let outcome = tokio::select! {
             outcome = coordinator.run(spec, observer) => outcome,
             ended = self.workers.join_next() => match ended {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -108,6 +108,23 @@ fn an_import_is_whole_or_not_there() {
     tar.finish().unwrap();
     refused(&hardy(folder, &["dataset", "import", "evil.tar", "--out", "new"]), 3, "\"roses/1.jpg\" is a link");
     assert!(!folder.join("new").exists());
+}
+
+#[test]
+fn an_interrupted_command_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hardy"));
+    command.args(["dataset", "synth", "--out", "photos", "--per-class", "100000"]).current_dir(folder);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let is_staged = || std::fs::read_dir(folder).unwrap().next().is_some();
+    while !is_staged() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!is_staged(), "the folder in the making is gone");
 }
 
 #[test]

@@ -1,18 +1,23 @@
-"""Attacks of other projects on the images and the model that benches/attacks.rs attacked, beside its figures.
+"""Hardy's attacks beside those of other projects: the same model, the same images, in turn within one run.
 
-  cargo bench --bench attacks -- RUN/model RUN/images/val hardy.json 4/255 fgsm,pgd20,apgd-ce,apgd-t,fab-t,square 100
   pip install -r benches/peers/requirements-attacks.txt
-  python benches/peers/attacks.py hardy.json RUN/model RUN/images/val [--channels-last] [--only fgsm,pgd20] [--art]
+  cargo bench --bench attacks --no-run          # says where the executable lies
+  python benches/peers/attacks.py target/release/deps/attacks-… RUN/model RUN/images/val --attacks fgsm,pgd20 \\
+      --epsilon 4/255 [--count 100] [--batch 32] [--threads 1] [--repeat 3] [--peers torchattacks,autoattack,art]
 
-hardy.json holds `epsilon`, `batch`, `threads`, `images`: [{key, label, clean}], and `attacks`: [{attack, seconds,
-predicted}] with a class for each image, that of the clean image where it was misclassified to begin with. Both
-sides attack the images that the model gets right, in the same batches, on as many threads; each attack goes over
-all of them by itself, except AutoAttack, which is a series. Times are wall-clock and leave out loading.
+RUN is the folder of a job with evaluate.keep_images = true; RUN/baseline is its undefended model. Each side attacks
+the images that the model gets right, in the same batches, on as many threads; each attack goes over all of them by
+itself, except AutoAttack, which is a series. Times are wall-clock without loading, the median of the repeats; a query
+is an image that the network looks at, and the last column compares the time for a query. `channels-last` is
+torchattacks on a model and images in that layout.
 """
 
 import argparse
 import json
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,17 +31,20 @@ from safetensors.torch import load_file
 class Classifier(torch.nn.Module):
     """An exported model, images in [0, 1] to logits."""
 
-    def __init__(self, folder, channels_last):
+    def __init__(self, folder, layout):
         super().__init__()
         spec = json.loads((folder / "model.json").read_text())
-        self.classes = len(spec["classes"])
+        self.classes, self.side, self.queries = len(spec["classes"]), spec["input_size"], 0
+        self.layout = layout
         self.body = timm.create_model(spec["architecture"], num_classes=self.classes)
         self.body.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-        self.body = self.body.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        self.body = self.body.to(memory_format=layout)
         for name in ["mean", "std"]:
             self.register_buffer(name, torch.tensor(spec[name]).view(1, 3, 1, 1))
+        self.eval().requires_grad_(False)
 
     def forward(self, images):
+        self.queries += len(images)
         return self.body((images - self.mean) / self.std)
 
 
@@ -54,42 +62,43 @@ def counts(name, family, default):
 def torchattacks_peer(model, name, epsilon):
     import torchattacks
 
+    attack = None
     if name == "fgsm":
-        return torchattacks.FGSM(model, eps=epsilon)
-    if name.startswith("pgd"):
+        attack = torchattacks.FGSM(model, eps=epsilon)
+    elif name.startswith("pgd"):
         steps, restarts = counts(name, "pgd", [20, 1])
         if restarts == 1:
-            return torchattacks.PGD(model, eps=epsilon, alpha=2.5 * epsilon / steps, steps=steps, random_start=True)
-    if name.startswith("one-pixel"):
+            attack = torchattacks.PGD(model, eps=epsilon, alpha=2.5 * epsilon / steps, steps=steps, random_start=True)
+    elif name.startswith("one-pixel"):
         pixels, generations = counts(name, "one-pixel", [1, 100])
-        return torchattacks.OnePixel(model, pixels=pixels, steps=generations, popsize=400, inf_batch=128)
-    return None
+        attack = torchattacks.OnePixel(model, pixels=pixels, steps=generations, popsize=400, inf_batch=128)
+    if attack:
+        attack.set_model_training_mode(model_training=False)
+    return attack
 
 
 def authors_peer(model, name, epsilon):
     """AutoAttack's attacks, towards as many classes as there are, and no more than 9."""
     from pyautoattack import AutoAttack
 
-    targets = min(model.classes - 1, 9)
-    names = {"autoattack": None, "apgd-ce": "apgd-ce", "apgd-dlr": "apgd-dlr"}
-    names |= {"apgd-t": "apgd-t", "fab-t": "fab-t", "square": "square"}
+    names = ["autoattack", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"]
     if name not in names:
         return None
     attack = AutoAttack(model, norm="Linf", eps=epsilon, version="standard", seed=1, device="cpu")
     attack.verbose = False
-    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(model.classes - 1, 9)
     if name != "autoattack":
         attack.attacks_to_run = [name]
     return lambda x, y: attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
 
 
-def art_peer(model, name, epsilon, side):
+def art_peer(model, name, epsilon):
     from art.attacks.evasion import FastGradientMethod, PixelAttack, ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
 
-    loss = torch.nn.CrossEntropyLoss()
     classifier = PyTorchClassifier(
-        model, loss, (3, side, side), model.classes, clip_values=(0.0, 1.0), device_type="cpu"
+        model, torch.nn.CrossEntropyLoss(), (3, model.side, model.side), model.classes, clip_values=(0.0, 1.0),
+        device_type="cpu",
     )
     if name == "fgsm":
         attack = FastGradientMethod(classifier, eps=epsilon, batch_size=1024)
@@ -107,71 +116,82 @@ def art_peer(model, name, epsilon, side):
     return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy())).float()
 
 
-def measure(model, attack, images, labels, batch, channels_last):
-    """The class that each image ends in, and the seconds that its attack took."""
-    predicted, seconds = [], 0.0
+PEERS = {
+    "torchattacks": (torchattacks_peer, torch.contiguous_format),
+    "channels-last": (torchattacks_peer, torch.channels_last),
+    "autoattack": (authors_peer, torch.contiguous_format),
+    "art": (art_peer, torch.contiguous_format),
+}
+
+
+def hardy(options, name):
+    """What Hardy's executable finds: the images, and the attack's classes, seconds and queries."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "hardy.json"
+        more = [options.epsilon, name, options.count, options.batch, options.threads]
+        command = [options.bench, options.model, options.images, out, *more]
+        subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
+        found = json.loads(out.read_text())
+    return found, found["attacks"][0]
+
+
+def measure(model, attack, images, labels, batch):
+    """The class that each image ends in, the seconds that its attack took, and the queries."""
+    predicted, seconds, before = [], 0.0, model.queries
     for start in range(0, len(images), batch):
-        x, y = images[start : start + batch].clone(), labels[start : start + batch]
-        if channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = images[start : start + batch].clone(memory_format=model.layout)
         began = time.perf_counter()
-        adversarial = attack(x, y)
+        adversarial = attack(x, labels[start : start + batch])
         seconds += time.perf_counter() - began
         with torch.no_grad():
             predicted += model(adversarial.detach()).argmax(1).tolist()
-    return np.array(predicted), seconds
+    return np.array(predicted), seconds, model.queries - before - len(images)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("hardy", type=Path)
+    parser.add_argument("bench", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("images", type=Path)
-    parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--only", help="some of the attacks in the file, with commas between")
-    parser.add_argument("--art", action="store_true", help="ART as well")
+    parser.add_argument("--attacks", required=True)
+    parser.add_argument("--epsilon", default="4/255")
+    parser.add_argument("--count", type=int, default=0, help="images, of each class in turn; 0 is all")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--peers", default="torchattacks,channels-last,autoattack")
     options = parser.parse_args()
+    wanted = options.peers.split(",")
 
-    hardy = json.loads(options.hardy.read_text())
-    torch.set_num_threads(hardy["threads"])
-    torch.manual_seed(1)
-    model = Classifier(options.model, options.channels_last).eval().requires_grad_(False)
-    every = pictures(options.images, hardy["images"])
-    with torch.no_grad():
-        clean = torch.cat([model(part) for part in every.split(hardy["batch"])]).argmax(1).numpy()
-    labels = np.array([image["label"] for image in hardy["images"]])
-    differing = int((clean != [image["clean"] for image in hardy["images"]]).sum())
-    kept = [i for i, image in enumerate(hardy["images"]) if image["clean"] == image["label"] == clean[i]]
-    print(f"{len(labels)} images, {len(kept)} right on both sides, {differing} with another clean class here")
-    layout = "channels-last" if options.channels_last else "NCHW"
-    print(f"epsilon {hardy['epsilon']:.6f}, batches of {hardy['batch']}, {hardy['threads']} thread(s), {layout}")
-    head = ["attack", "peer", "robust: hardy", "peer", "agree", "only hardy", "only peer", "s: hardy", "peer", "ratio"]
-    form = "{:<14} {:<12} {:>13} {:>6} {:>6} {:>10} {:>9} {:>9} {:>9} {:>6}"
-    print(form.format(*head))
-
-    wanted = options.only.split(",") if options.only else None
-    for ours in hardy["attacks"]:
-        name = ours["attack"]
-        if wanted and name not in wanted:
-            continue
-        peers = {
-            "torchattacks": torchattacks_peer(model, name, hardy["epsilon"]),
-            "autoattack": authors_peer(model, name, hardy["epsilon"]),
-            "art": art_peer(model, name, hardy["epsilon"], every.shape[-1]) if options.art else None,
-        }
-        broken = np.array(ours["predicted"])[kept] != labels[kept]
-        for peer, attack in peers.items():
-            if attack is None:
-                continue
-            if peer == "torchattacks":
-                attack.set_model_training_mode(model_training=False)
-            truth = torch.from_numpy(labels[kept])
-            found, seconds = measure(model, attack, every[kept], truth, hardy["batch"], options.channels_last)
-            theirs = found != labels[kept]
-            row = [int((~broken).sum()), int((~theirs).sum()), int((broken == theirs).sum())]
-            row += [int((broken & ~theirs).sum()), int((theirs & ~broken).sum())]
-            times = [f"{ours['seconds']:.1f}", f"{seconds:.1f}", f"{seconds / max(ours['seconds'], 1e-9):.2f}"]
-            print(form.format(name, peer, *row, *times))
+    torch.set_num_threads(options.threads)
+    models = {peer: Classifier(options.model, PEERS[peer][1]) for peer in wanted}
+    print(f"{options.model}, batches of {options.batch}, {options.threads} thread(s), median of {options.repeat}")
+    head = ["attack", "epsilon", "peer", "n", "robust", "peer", "differ", "s", "peer", "ratio", "queries", "peer", "a query"]
+    form = "{:<14} {:>7} {:<13} {:>4} {:>6} {:>5} {:>6} {:>8} {:>8} {:>6} {:>9} {:>9} {:>7}"
+    print(form.format(*head), flush=True)
+    for name in options.attacks.split(","):
+        theirs, ours = {}, []
+        for _ in range(options.repeat):
+            found, attacked = hardy(options, name)
+            ours.append(attacked["seconds"])
+            labels = np.array([image["label"] for image in found["images"]])
+            right = np.array([image["clean"] for image in found["images"]]) == labels
+            images, truth = pictures(options.images, found["images"])[right], torch.from_numpy(labels[right])
+            for peer in wanted:
+                torch.manual_seed(1)
+                attack = PEERS[peer][0](models[peer], name, found["epsilon"])
+                if attack:
+                    theirs.setdefault(peer, []).append(measure(models[peer], attack, images, truth, options.batch))
+        stands = (np.array(attacked["predicted"]) == labels)[right]
+        for peer, runs in theirs.items():
+            predicted, _, queries = runs[-1]
+            other = predicted == labels[right]
+            ratio = statistics.median(run[1] / own for run, own in zip(runs, ours))
+            a_query = ratio * attacked["queries"] / max(queries, 1)
+            cells = [name, options.epsilon, peer, int(right.sum()), int(stands.sum()), int(other.sum())]
+            cells += [int((stands != other).sum()), f"{statistics.median(ours):.1f}"]
+            cells += [f"{statistics.median(run[1] for run in runs):.1f}", f"{ratio:.2f}"]
+            print(form.format(*cells, attacked["queries"], queries, f"{a_query:.2f}"))
             sys.stdout.flush()
 
 

@@ -83,7 +83,7 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
             if let Some(folder) = photos.folder() {
-                push(folder, &store, &photos.below(&JobSpec::prefix(&spec.id))?, quiet).await?;
+                push(folder, &store, &photos.below(&JobSpec::prefix(&spec.id)), quiet).await?;
             }
             for (key, bytes) in files {
                 store.put_bytes(&key, bytes).await?;
@@ -159,10 +159,8 @@ enum Photos {
     None,
     /// On a store that workers reach too.
     Remote(String),
-    /// Here.
-    Local(PathBuf),
-    /// Unpacked from a tar or gathered from a list.
-    Unpacked(tempfile::TempDir),
+    /// In this folder, which is given up at the end where they were unpacked into it.
+    Here { folder: PathBuf, digest: String, _unpacked: Option<tempfile::TempDir> },
 }
 
 impl Photos {
@@ -173,40 +171,46 @@ impl Photos {
         let path = Path::new(data);
         let whole = path.canonicalize().context(Kind::NotFound, || format!("the photos {data} cannot be found"))?;
         if whole.is_dir() {
-            return Ok(Self::Local(whole));
+            return Self::here(whole, None);
         }
-        let folder = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
-        dataset::import::import(&whole, &folder.path().join("photos"))?;
-        Ok(Self::Unpacked(folder))
+        let unpacked = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
+        let folder = unpacked.path().join("photos");
+        dataset::import::import(&whole, &folder)?;
+        Self::here(folder, Some(unpacked))
+    }
+
+    fn here(folder: PathBuf, unpacked: Option<tempfile::TempDir>) -> Result<Self> {
+        Ok(Self::Here { digest: dataset::folder::digest(&folder)?, folder, _unpacked: unpacked })
     }
 
     fn folder(&self) -> Option<PathBuf> {
         match self {
             Self::None | Self::Remote(_) => None,
-            Self::Local(folder) => Some(folder.clone()),
-            Self::Unpacked(folder) => Some(folder.path().join("photos")),
+            Self::Here { folder, .. } => Some(folder.clone()),
         }
     }
 
     /// The URL under which workers find them once they are pushed for the job below `prefix`.
-    fn source(&self, settings: &Settings, prefix: &Key) -> Result<String> {
-        Ok(match self {
+    fn source(&self, settings: &Settings, prefix: &Key) -> String {
+        match self {
             Self::None => String::new(),
             Self::Remote(url) => url.clone(),
-            _ => format!("{}/{}", settings.store.url.trim_end_matches('/'), self.below(prefix)?),
-        })
+            Self::Here { .. } => format!("{}/{}", settings.store.url.trim_end_matches('/'), self.below(prefix)),
+        }
     }
 
     /// Where they are pushed to. Other photos go elsewhere: what a push that was cut off left must not mix with them.
-    fn below(&self, prefix: &Key) -> Result<Key> {
-        let digest = self.digest()?.unwrap_or_default();
-        Ok(prefix.join(format!("photos/{}", &digest[..16.min(digest.len())])))
+    fn below(&self, prefix: &Key) -> Key {
+        let digest = self.digest().unwrap_or_else(|| "none".into());
+        prefix.join(format!("photos/{}", &digest[..16.min(digest.len())]))
     }
 
-    /// What tells one set of photos from another: names and sizes.
-    fn digest(&self) -> Result<Option<String>> {
-        let Some(folder) = self.folder() else { return Ok(None) };
-        dataset::folder::digest(&folder).map(Some)
+    /// What tells one set of photos from another: names and contents.
+    fn digest(&self) -> Option<String> {
+        match self {
+            Self::None | Self::Remote(_) => None,
+            Self::Here { digest, .. } => Some(digest.clone()),
+        }
     }
 }
 
@@ -222,14 +226,14 @@ async fn tonight_or(
         None => tonight(),
     };
     let id: JobId = format!("{}-{night}", settings.job.name).parse()?;
-    let place = Place { source: photos.source(settings, &JobSpec::prefix(&id))?, digest: photos.digest()? };
+    let place = Place { source: photos.source(settings, &JobSpec::prefix(&id)), digest: photos.digest() };
     Night::submission(store, settings, &night, place, || weights::starting(settings)).await
 }
 
 /// What is submitted, and the files that go with it.
 fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: Given) -> Result<(JobSpec, Files)> {
     let (of_job, models) = (settings.of_job(), given.models);
-    let digest = photos.digest()?;
+    let digest = photos.digest();
     let id: JobId = match &args.name {
         Some(name) => dated(name, scheduled().as_deref()).parse()?,
         None => {
@@ -242,7 +246,7 @@ fn spec(args: &SubmitArgs, settings: &Settings, photos: &Photos, given: Given) -
             format!("{}-{}", of_job.job.name, &sha256(identity.to_string())[..8]).parse()?
         }
     };
-    let source = photos.source(settings, &JobSpec::prefix(&id))?;
+    let source = photos.source(settings, &JobSpec::prefix(&id));
     let mut spec = JobSpec { photos: digest, ..JobSpec::new(id, given.program, &of_job, source) };
     let files = models.name_in(&mut spec);
     Ok((spec, files))
@@ -315,9 +319,9 @@ mod tests {
     fn other_photos_are_pushed_to_another_place() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(one.path().join("a.png"), "one").unwrap();
-        std::fs::write(other.path().join("b.png"), "other").unwrap();
+        std::fs::write(other.path().join("a.png"), "two").unwrap();
         let prefix = Key::new("jobs/j").unwrap();
-        let below = |folder: &tempfile::TempDir| Photos::Local(folder.path().into()).below(&prefix).unwrap();
+        let below = |folder: &tempfile::TempDir| Photos::here(folder.path().into(), None).unwrap().below(&prefix);
         assert_eq!(below(&one), below(&one), "a push that was cut off goes on where it was");
         assert_ne!(below(&one), below(&other), "what it left does not mix with other photos");
     }

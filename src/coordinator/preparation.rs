@@ -9,7 +9,7 @@ use super::source::entries;
 use super::spec::Program;
 use super::stage::Job;
 use super::training::{Shards, output};
-use crate::config::Balance;
+use crate::config::{Balance, DataSettings};
 use crate::dataset::{Finding, Inspected, Photo, Plan, ShardPlan, Split, plan, scan};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model;
@@ -84,7 +84,7 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
     let inspected = inspect(job, &photos).await?;
     let s = &job.spec.settings;
     let mut plan = match job.spec.program {
-        Program::Train => plan::plan(inspected, &s.data, s.job.seed, s.train.replicas)?,
+        Program::Train => plan::plan(inspected, &one_side(&s.data), s.job.seed, s.train.replicas)?,
         _ => {
             let classes = job.spec.model.as_ref().map(|m| m.classes().to_vec()).unwrap_or_default();
             plan::every_photo(inspected, &classes, &s.data)?
@@ -96,6 +96,12 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
     plan.leave_out(&lost, "the task that was to pack it failed (job.poison)");
     let shards = made.iter().flatten().map(|m| output(m, "shard")).collect::<Result<_>>()?;
     Ok(Prepared { plan, shards })
+}
+
+/// One side is measured. Where that is `test`, photos of a `val` side would be of no use to anybody.
+pub(super) fn one_side(data: &DataSettings) -> DataSettings {
+    let val_fraction = if data.test_fraction > 0.0 { 0.0 } else { data.val_fraction };
+    DataSettings { val_fraction, ..data.clone() }
 }
 
 /// Has photos decoded once.
@@ -189,4 +195,20 @@ pub(super) async fn list(job: &Job, source: &dyn crate::store::Store, training: 
 pub(super) async fn read<T: DeserializeOwned>(job: &Job, blob: &Blob) -> Result<T> {
     let bytes = job.store.get_blob(blob).await?;
     serde_json::from_slice(&bytes).context(Kind::Data, || format!("{} is not the JSON it should be", blob.key))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+
+    #[test]
+    fn no_photo_is_put_on_a_side_that_nobody_measures() {
+        let mut data = Layers::new().unwrap().resolve().unwrap().settings.data;
+        assert!(data.val_fraction > 0.0 && data.test_fraction > 0.0, "as they come");
+        assert_eq!((one_side(&data).val_fraction, one_side(&data).test_fraction), (0.0, data.test_fraction));
+        data.test_fraction = 0.0;
+        assert_eq!(one_side(&data), data, "then val is measured");
+    }
 }

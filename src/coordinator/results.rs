@@ -15,6 +15,7 @@ use crate::dataset::shard::{Sample, ShardReader};
 use crate::error::{Context, Kind, Result};
 use crate::model;
 use crate::report::{self, Report, RunRecord};
+use crate::signal::{self, Orderly};
 use crate::store::{Blob, Store};
 use crate::task::{JobId, Success};
 
@@ -131,7 +132,9 @@ pub async fn export(store: &dyn Store, job: &JobId, folder: &Path) -> Result<()>
     // The report last: where it is, everything is.
     let lasts = ["/result/report.json", "/result/attack.json"];
     entries.sort_by_key(|e| lasts.iter().any(|last| e.key.as_str().ends_with(last)));
+    let _orderly = Orderly::begin();
     for entry in entries {
+        signal::check()?;
         let path = folder.join(entry.key.as_str()[prefix.as_str().len()..].trim_start_matches('/'));
         let bytes = store.get_bytes(&entry.key, entry.size).await?;
         model::write_whole(&path, &bytes)?;

@@ -22,7 +22,7 @@ pub struct JobSpec {
     pub settings: Settings,
     /// Where the photos are: a store's URL.
     pub source: String,
-    /// SHA-256 over names and sizes of photos that were copied to the store for this job.
+    /// SHA-256 over names and contents of photos that were copied to the store for this job.
     #[serde(default)]
     pub photos: Option<String>,
     /// Folded weights to start from, with the head they came with, or a TorchScript file; none = fresh ones.

@@ -12,11 +12,14 @@ use super::view;
 use super::{Finding, Inspected, Photo};
 use crate::config::DataSettings;
 
+/// Pixels of a side, what a JPEG can have at most: resizing a strip that is longer takes more memory than the strip.
+const LONGEST: u32 = 65_535;
+
 /// Decodes a JPEG, PNG, WebP, GIF (its first frame) or BMP of any colour type. EXIF orientation is
 /// applied, 16 bits become 8, and what is transparent is laid on white.
 ///
 /// Limits are checked against the header before any pixel is decoded: `max_file_bytes`,
-/// `max_pixels`, and four bytes of memory per allowed pixel. A file that ends early is refused, also
+/// `max_pixels`, 65,535 pixels a side, and four bytes of memory per allowed pixel. A file that ends early is refused, also
 /// where the decoder would fill the rest with grey.
 ///
 /// # Errors
@@ -109,6 +112,9 @@ fn open<'a>(bytes: &'a [u8], settings: &DataSettings) -> Result<(ImageFormat, im
     }
     if u64::from(width) * u64::from(height) > settings.max_pixels {
         return Err(format!("it has {width}x{height} pixels, data.max_pixels allows {}", settings.max_pixels));
+    }
+    if width.max(height) > LONGEST {
+        return Err(format!("it has {width}x{height} pixels, a side can have {LONGEST}"));
     }
     if decoder.total_bytes() > settings.max_pixels.saturating_mul(4) {
         return Err(format!("its {width}x{height} pixels need {} bytes, too many", decoder.total_bytes()));
@@ -220,6 +226,10 @@ mod tests {
         let mut huge_jpeg = fixtures::photo("rgb.jpg");
         let frame = huge_jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
         huge_jpeg[frame + 5..frame + 9].copy_from_slice(&[0x75, 0x30, 0x75, 0x30]);
+        let mut strip = fixtures::photo("rgb.png");
+        strip[16..24].copy_from_slice(&[0, 0, 0, 1, 5, 0xF5, 0xE1, 0]);
+        let checksum = crc32(&strip[12..29]);
+        strip[29..33].copy_from_slice(&checksum.to_be_bytes());
         let mut empty_gif = fixtures::photo("palette.gif");
         empty_gif[6..10].fill(0);
         let small = DataSettings { max_file_bytes: 50, ..settings() };
@@ -229,6 +239,7 @@ mod tests {
             (b"%PDF-1.4 ".repeat(20), settings(), "not a JPEG"),
             (huge, settings(), "30000x30000 pixels, data.max_pixels allows 100000000"),
             (huge_jpeg, settings(), "30000x30000 pixels"),
+            (strip, settings(), "1x100000000 pixels, a side can have 65535"),
             (empty_gif, settings(), "no pixels"),
             (fixtures::photo("rgb.png"), small, "data.max_file_bytes allows 50"),
         ] {

@@ -52,7 +52,9 @@ fn download(url: &str, partial: &PathBuf, pause: Duration, mut progress: impl Fn
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(Duration::from_secs(30)))
-        .timeout_recv_response(Some(Duration::from_secs(60)));
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        // A server that stalls is asked anew for the rest; a slow one as well, which loses nothing.
+        .timeout_recv_body(Some(Duration::from_secs(300)));
     let agent = Agent::new_with_config(config.build());
     let size = || std::fs::metadata(partial).map_or(0, |m| m.len());
     let (mut failures, mut before) = (0, size());

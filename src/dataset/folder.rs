@@ -1,11 +1,12 @@
 //! The listing of a local folder.
 
+use std::fs::File;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// All files below `root` as `(path with slashes, size)`, sorted. Links are followed.
 ///
@@ -32,7 +33,7 @@ pub fn list(root: &Path) -> Result<Vec<(String, u64)>> {
     Ok(files)
 }
 
-/// What tells one set of photos from another: SHA-256 over names and sizes, hexadecimal.
+/// What tells one set of photos from another: SHA-256 over names and contents, hexadecimal.
 ///
 /// # Errors
 /// See [`list`].
@@ -40,6 +41,8 @@ pub fn digest(root: &Path) -> Result<String> {
     let mut digest = Sha256::new();
     for (name, size) in list(root)? {
         digest.update(format!("{size} {name}\n"));
+        let content = File::open(root.join(&name)).and_then(|mut file| std::io::copy(&mut file, &mut digest));
+        content.context(Kind::Storage, || format!("cannot read {name:?} in {}", root.display()))?;
     }
     Ok(hex::encode(digest.finalize()))
 }

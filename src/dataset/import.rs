@@ -69,7 +69,7 @@ pub fn unpack(archive: impl Read, out: &Path) -> Result<Vec<Photo>> {
         let age = member.header().mtime().ok().map(Duration::from_secs);
         let written = age.and_then(|age| SystemTime::UNIX_EPOCH.checked_add(age));
         staged.write(&path, &mut member, written).map_err(|e| match e.kind() {
-            Kind::Storage => e,
+            Kind::Storage | Kind::Interrupted => e,
             _ => Error::data(format!("the archive is damaged at member {name:?}")).because(e),
         })?;
     }
@@ -158,9 +158,11 @@ fn free_name(folder: &Path, source: &Path, taken: &mut HashSet<PathBuf>) -> Path
 fn publish(staged: Staged, out: &Path) -> Result<Vec<Photo>> {
     let mut root = staged.path().to_owned();
     let mut files = folder::list(&root)?;
-    let tops: HashSet<Option<&str>> = files.iter().map(|(path, _)| path.split_once('/').map(|(top, _)| top)).collect();
+    // A folder around the classes; what lies beside it, a licence or `._photos`, is no class.
+    let tops = files.iter().filter_map(|(path, _)| path.split_once('/')).map(|(top, _)| top);
+    let tops: HashSet<_> = tops.filter(|top| !top.starts_with('.')).collect();
     let nested = files.iter().any(|(path, _)| path.matches('/').count() > 1);
-    if let (1, true, Some(Some(only))) = (tops.len(), nested, tops.iter().next()) {
+    if let (1, true, Some(only)) = (tops.len(), nested, tops.iter().next()) {
         root.push(only);
         files = folder::list(&root)?;
     }
@@ -211,6 +213,20 @@ mod tests {
         let written = std::fs::metadata(out.join("b/2.jpg")).unwrap().modified().unwrap();
         assert_eq!(written, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         assert_eq!(std::fs::read_dir(folder.path().join("new")).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn what_lies_beside_the_folder_of_an_archive_is_no_class() {
+        let folder = tempfile::tempdir().unwrap();
+        let tar = tar_of(&[
+            ("._set", FILE, ""),
+            (".cache/x", FILE, ""),
+            ("LICENSE", FILE, ""),
+            ("set/a/1.jpg", FILE, ""),
+            ("set/b/2.jpg", FILE, ""),
+        ]);
+        let photos = unpack(&tar[..], &folder.path().join("out")).unwrap();
+        assert_eq!(photos.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["a/1.jpg", "b/2.jpg"]);
     }
 
     #[test]

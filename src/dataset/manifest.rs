@@ -13,6 +13,7 @@ use super::staging::Staged;
 use super::{Duplicate, Inspected, Photo, Plan, Quarantined, ShardPlan, Split, decode, folder, pack, plan, scan};
 use crate::config::DataSettings;
 use crate::error::{Context, Error, Kind, Result};
+use crate::signal;
 
 /// The name of the manifest in its folder.
 pub const FILE: &str = "manifest.json";
@@ -102,6 +103,7 @@ pub fn write(
 }
 
 fn inspect(source: &Path, photo: Photo, settings: &DataSettings) -> Result<Inspected> {
+    signal::check()?;
     if photo.size > settings.max_file_bytes {
         let reason =
             format!("the file has {} bytes, data.max_file_bytes allows {}", photo.size, settings.max_file_bytes);
@@ -124,6 +126,7 @@ fn write_shard(
     let file = File::create(&path).context(Kind::Storage, || format!("cannot write {}", path.display()))?;
     let mut writer = ShardWriter::new(BufWriter::new(file));
     for sample in &shard.samples {
+        signal::check()?;
         let bytes = read(&source.join(&sample.path))?;
         let packing = pack::sample(sample, &plan.classes[sample.label], bytes, settings);
         writer

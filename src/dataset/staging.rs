@@ -9,9 +9,10 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::signal::{self, Orderly};
 
-/// A folder in the making, gone unless published.
-pub struct Staged(TempDir);
+/// A folder in the making, gone unless published, also after a signal.
+pub struct Staged(TempDir, #[allow(dead_code, reason = "held")] Orderly);
 
 impl Staged {
     /// For `out`, which must be empty or not exist.
@@ -20,10 +21,11 @@ impl Staged {
         if out.exists() && std::fs::read_dir(out).context(Kind::Storage, failed)?.next().is_some() {
             return Err(Error::storage(format!("folder {} is not empty", out.display())));
         }
+        let orderly = Orderly::begin();
         let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).context(Kind::Storage, failed)?;
         let folder = tempfile::Builder::new().prefix(".hardy-").tempdir_in(parent).context(Kind::Storage, failed)?;
-        Ok(Self(folder))
+        Ok(Self(folder, orderly))
     }
 
     /// Where it is for now.
@@ -35,7 +37,8 @@ impl Staged {
     /// tells photos that were written again.
     ///
     /// # Errors
-    /// Of kind `Data` where `content` cannot be read, `Storage` where the file cannot be written.
+    /// Of kind `Data` where `content` cannot be read, `Storage` where the file cannot be written, `Interrupted` after a
+    /// signal.
     pub fn write(&self, path: &Path, mut content: impl Read, written: Option<SystemTime>) -> Result<()> {
         let target = self.path().join(path);
         let failed = || cannot_write(&target);
@@ -45,6 +48,7 @@ impl Staged {
         let mut file = File::create(&target).context(Kind::Storage, failed)?;
         let mut buffer = vec![0; 1 << 16];
         loop {
+            signal::check()?;
             let read = content.read(&mut buffer).context(Kind::Data, || "cannot be read".into())?;
             if read == 0 {
                 break;

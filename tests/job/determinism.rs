@@ -25,6 +25,43 @@ fn one_worker_and_four_give_the_same_bytes() {
 }
 
 #[test]
+fn the_large_network_and_fresh_attacks_in_every_step_are_as_exact() {
+    let scene = Scene::new();
+    let (one, four) = (scene.path("one"), scene.path("four"));
+    let settings = [
+        "model.architecture=tf_efficientnet_lite0",
+        "adversary.freshness=step",
+        "train.replicas=4",
+        "baseline.rounds=1",
+        "train.rounds=1",
+        "evaluate.attacks=[\"fgsm\"]",
+        "evaluate.epsilons=[\"4/255\"]",
+    ];
+    scene.run(&one, 1, &settings);
+    scene.run(&four, 4, &settings);
+    assert_eq!(outputs(&one), outputs(&four));
+}
+
+#[test]
+fn photos_that_were_overwritten_are_another_job() {
+    let scene = Scene::new();
+    let out = scene.path("out");
+    let short = ["baseline.rounds=1", "train.rounds=1"];
+    scene.run(&out, 2, &short);
+    let before = report(&out)["provenance"]["dataset_sha256"].clone();
+    // The same name and size, so that only the content tells.
+    let folder = scene.photos.join("train/daisy");
+    let photos: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let longer = photos.iter().max_by_key(|p| p.metadata().unwrap().len()).unwrap();
+    let other = photos.iter().find(|p| *p != longer).unwrap();
+    let mut bytes = std::fs::read(other).unwrap();
+    bytes.resize(longer.metadata().unwrap().len() as usize, 0);
+    std::fs::write(longer, bytes).unwrap();
+    scene.run(&out, 2, &short);
+    assert_ne!(report(&out)["provenance"]["dataset_sha256"], before);
+}
+
+#[test]
 fn another_seed_gives_another_model() {
     let scene = Scene::new();
     let (a, b) = (scene.path("a"), scene.path("b"));

@@ -87,5 +87,7 @@ fn the_guard_sees_catastrophic_overfitting_and_rescues_the_run() {
     let (guarded_fgsm, guarded, events) = trained(&scene, &photos, "guarded", "guard.enabled=true");
     println!("FGSM {fgsm} % and PGD {pgd} % without the guard, {guarded_fgsm} % and {guarded} % with it: {events:#?}");
     assert!(events.iter().any(|e| e.contains("hides PGD accuracy")), "{events:?}");
+    assert!(events.iter().any(|e| e.contains("; back to the weights ")), "rolled back: {events:?}");
+    assert!(events.iter().any(|e| e.contains("step size now ")), "made a collapse less likely: {events:?}");
     assert!(guarded > pgd + 10.0, "PGD {pgd} % without the guard, {guarded} % with it: {events:#?}");
 }

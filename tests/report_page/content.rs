@@ -58,6 +58,36 @@ fn every_headline_figure_is_on_the_page_in_the_card_and_on_the_terminal() {
 }
 
 #[test]
+fn every_section_says_what_the_record_has() {
+    let record = demo::record();
+    let (page, report) = (html(&record), Report::new(&record).unwrap());
+    let shows = |text: &str| assert!(page.contains(text), "{text}");
+    shows(&report.verdict.sentence);
+    for event in &record.events {
+        shows(&format!("<strong>Round {}.</strong> {}", event.round + 1, event.what));
+    }
+    for photo in &record.quarantined {
+        shows(&photo.path);
+        shows(&photo.reason);
+    }
+    shows("3 photos could not be used");
+    shows("9 photos were dropped");
+    for copy in &record.duplicates {
+        shows(&copy.path);
+        shows(&copy.of);
+    }
+    shows("The smallest class has 443 photos, the largest 629; training drew");
+    let (_, clean) = &record.outcomes[1];
+    let right = clean.images.iter().filter(|i| i.label == 0 && i.predicted[0] == 0).count();
+    assert!(right > 0);
+    shows(&format!("hit\" style=\"--share:{}\">{right}<", right as f64 / 95.0));
+    shows("16.0\u{a0}%");
+    let p = &record.provenance;
+    let facts = [&p.hardy, &p.libtorch, &p.device, &p.started, &p.finished, &p.dataset_sha256, &p.weights_sha256];
+    facts.into_iter().chain([&p.checkpoint_sha256, &p.seed.to_string()]).for_each(|fact| shows(fact));
+}
+
+#[test]
 fn a_night_shows_the_gate_with_every_rule_and_the_photos_that_came() {
     let mut record = demo::record();
     assert!(!html(&record).contains("Rules of the gate"));

@@ -9,8 +9,8 @@ use super::embedding::Compared;
 use super::lease::Lease;
 use super::ledger::{Frozen, Ledger, Page, Stored};
 use super::shards;
-use crate::config::{Balance, DataSettings, StoreSettings};
-use crate::coordinator::preparation::{inspect, list, remembered};
+use crate::config::{Balance, StoreSettings};
+use crate::coordinator::preparation::{inspect, list, one_side, remembered};
 use crate::coordinator::source;
 use crate::coordinator::stage::Job;
 use crate::coordinator::training::Shards;
@@ -202,12 +202,6 @@ fn start(job: &Job, inspected: Vec<Inspected>) -> Result<Found> {
     Ok(Found { classes, shards, fates, quarantined, duplicates, freeze: Some(freeze) })
 }
 
-/// One side is frozen and measured. Where that is `test`, photos of a `val` side would be of no use to anybody.
-fn one_side(data: &DataSettings) -> DataSettings {
-    let val_fraction = if data.test_fraction > 0.0 { 0.0 } else { data.val_fraction };
-    DataSettings { val_fraction, ..data.clone() }
-}
-
 /// A later night.
 fn add(job: &Job, inspected: Vec<Inspected>, ledger: &Ledger, changes: &Changes, repack: &Repack) -> Result<Found> {
     let s = &job.spec.settings;
@@ -240,15 +234,6 @@ mod tests {
     use crate::config::Layers;
     use crate::store::{LocalStore, Store};
     use crate::task::VersionId;
-
-    #[test]
-    fn no_photo_is_put_on_a_side_that_nobody_measures() {
-        let mut data = Layers::new().unwrap().resolve().unwrap().settings.data;
-        assert!(data.val_fraction > 0.0 && data.test_fraction > 0.0, "as they come");
-        assert_eq!((one_side(&data).val_fraction, one_side(&data).test_fraction), (0.0, data.test_fraction));
-        data.test_fraction = 0.0;
-        assert_eq!(one_side(&data), data, "then val is frozen");
-    }
 
     #[tokio::test]
     async fn a_night_that_goes_on_knows_what_it_was_without() {

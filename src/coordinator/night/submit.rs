@@ -21,7 +21,7 @@ use crate::task::{JobId, ModelName, VersionId};
 pub struct Place {
     /// A store's URL.
     pub source: String,
-    /// SHA-256 over names and sizes of photos that are copied to the store for this night.
+    /// SHA-256 over names and contents of photos that are copied to the store for this night.
     pub digest: Option<String>,
 }
 
