@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -114,7 +115,14 @@ impl Bench {
     fn cluster(&self, workers: &[&str]) -> Vec<Process> {
         let mut processes = vec![self.spawn(&["coordinator"])];
         processes.extend(workers.iter().map(|threads| self.spawn(&["worker", "--workers", threads])));
-        self.ok(&["submit", "--rehearse", "20", "--wait", "-q", "--name", &unique("warm-up")]);
+        let heard = || {
+            let name = unique("warm-up");
+            self.ok(&["submit", "--rehearse", "50", "--wait", "-q", "--name", &name]);
+            let status = self.hardy(&["status", &name, "--json"]).stdout(Stdio::piped()).output().unwrap();
+            let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+            status["workers"].as_array().unwrap().len()
+        };
+        while heard() < workers.len() {}
         processes
     }
 
@@ -173,37 +181,43 @@ impl Bench {
         println!("scaling: median ratio {:.2}", ratios[1]);
     }
 
-    /// From `hardy submit` to its first task being started and done.
+    /// From the start of `hardy submit` to the start of its first task, as the worker's log tells it.
     fn latency(&self) {
-        let _cluster = self.cluster(&["1"]);
-        let mut seconds: Vec<f64> = (0..5)
-            .map(|_| {
-                let began = Instant::now();
-                self.ok(&["submit", "--rehearse", "1", "--wait", "-q", "--name", &unique("one")]);
-                began.elapsed().as_secs_f64()
-            })
-            .collect();
+        let _coordinator = self.spawn(&["coordinator"]);
+        let mut worker = self.hardy(&["worker", "--workers", "1"]);
+        let worker = worker.env("HARDY_LOG", "hardy::worker=debug").stderr(Stdio::piped()).spawn();
+        let mut worker = Process(worker.unwrap());
+        let mut lines = BufReader::new(worker.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut until_started = || {
+            let (name, began) = (unique("one"), Instant::now());
+            self.ok(&["submit", "--rehearse", "1", "-q", "--name", &name]);
+            lines.find(|line| line.contains("started") && line.contains(&name)).unwrap();
+            began.elapsed().as_secs_f64()
+        };
+        until_started();
+        let mut seconds: Vec<f64> = (0..9).map(|_| until_started()).collect();
         seconds.sort_by(f64::total_cmp);
         println!(
-            "latency: submit --wait of one empty task, start of the program to its end: median {:.2} s",
-            seconds[2]
+            "latency: start of `hardy submit` to start of its first task: median {:.2} s (lowest {:.2}, highest {:.2})",
+            seconds[4], seconds[0], seconds[8]
         );
     }
 
     /// Empty tasks per second with one consumer.
     fn tasks(&self) {
         let _cluster = self.cluster(&["1"]);
-        for _ in 0..3 {
-            println!("tasks: hardy, 1 consumer: {:.0} tasks/s", self.rehearse(5_000, &[]));
-        }
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
         let python = std::env::var("HARDY_PEERS_PYTHON").unwrap_or_else(|_| "python3".into());
         for _ in 0..3 {
+            println!("tasks: hardy, 1 consumer: {:.0} tasks/s", self.rehearse(5_000, &[]));
             let mut celery = Command::new(&python);
             celery.current_dir(&folder).args(["celery_tasks.py", &self.broker.url(), "2000"]);
-            let output = celery.output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            print!("tasks: {}", String::from_utf8_lossy(&output.stdout));
+            match celery.output() {
+                Ok(output) if output.status.success() => print!("tasks: {}", String::from_utf8_lossy(&output.stdout)),
+                _ => println!(
+                    "tasks: celery cannot be run by {python} (HARDY_PEERS_PYTHON, benches/peers/requirements.txt)"
+                ),
+            }
         }
     }
 

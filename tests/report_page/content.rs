@@ -80,7 +80,7 @@ fn every_section_says_what_the_record_has() {
     let (_, clean) = &record.outcomes[1];
     let right = clean.images.iter().filter(|i| i.label == 0 && i.predicted[0] == 0).count();
     assert!(right > 0);
-    shows(&format!("hit\" style=\"--share:{}\">{right}<", right as f64 / 95.0));
+    shows(&format!(">{right}</td>"));
     shows("16.0\u{a0}%");
     let p = &record.provenance;
     let facts = [&p.hardy, &p.libtorch, &p.device, &p.started, &p.finished, &p.dataset_sha256, &p.weights_sha256];
