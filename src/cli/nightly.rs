@@ -19,7 +19,11 @@ use crate::task::VersionId;
 const LIMIT: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  hardy nightly run --help\n  hardy nightly simulate --nights 14 --out nights"
+)]
 pub(super) struct NightlyArgs {
     #[command(subcommand)]
     command: NightlyCommand,
