@@ -1,12 +1,12 @@
 //! The listing of a local folder.
 
-use std::fs::File;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use crate::error::{Context, Error, Kind, Result};
+use super::manifest::hash;
+use crate::error::{Error, Kind, Result};
 
 /// All files below `root` as `(path with slashes, size)`, sorted. Links are followed.
 ///
@@ -39,10 +39,9 @@ pub fn list(root: &Path) -> Result<Vec<(String, u64)>> {
 /// See [`list`].
 pub fn digest(root: &Path) -> Result<String> {
     let mut digest = Sha256::new();
-    for (name, size) in list(root)? {
-        digest.update(format!("{size} {name}\n"));
-        let content = File::open(root.join(&name)).and_then(|mut file| std::io::copy(&mut file, &mut digest));
-        content.context(Kind::Storage, || format!("cannot read {name:?} in {}", root.display()))?;
+    for (name, _) in list(root)? {
+        let (_, content) = hash(&root.join(&name))?;
+        digest.update(format!("{content} {name}\n"));
     }
     Ok(hex::encode(digest.finalize()))
 }

@@ -221,7 +221,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn hash(path: &Path) -> Result<(u64, String)> {
+pub(super) fn hash(path: &Path) -> Result<(u64, String)> {
     let (mut file, mut hash, mut buffer, mut size) = (open(path)?, Sha256::new(), vec![0; 1 << 16], 0);
     loop {
         let read = file.read(&mut buffer).context(Kind::Storage, || cannot_read(path))?;
