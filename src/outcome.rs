@@ -88,10 +88,15 @@ impl Outcomes {
 
     /// For each image whether it is classified correctly under every condition with a budget of at most `epsilon`.
     pub fn standing(&self, epsilon: f64) -> Vec<bool> {
-        let within = |number: &usize| self.conditions[*number].epsilon.value() <= epsilon + 1e-9;
-        let counts: Vec<usize> = (0..self.conditions.len()).filter(within).collect();
-        let stands = |image: &ImageOutcome| counts.iter().all(|&i| image.predicted.get(i) == Some(&image.label));
+        let within = self.within(epsilon);
+        let stands = |image: &ImageOutcome| within.iter().all(|&i| image.predicted.get(i) == Some(&image.label));
         self.images.iter().map(stands).collect()
+    }
+
+    /// The numbers of the conditions with a budget of at most `epsilon`.
+    fn within(&self, epsilon: f64) -> Vec<usize> {
+        let within = |number: &usize| self.conditions[*number].epsilon.value() <= epsilon + 1e-9;
+        (0..self.conditions.len()).filter(within).collect()
     }
 
     /// Images classified correctly under condition number `condition`.
@@ -115,9 +120,23 @@ impl Outcomes {
 
     /// `matrix[true class][predicted class]` under a condition.
     pub fn confusion(&self, condition: usize, classes: usize) -> Vec<Vec<u64>> {
+        self.matrix(classes, |image| image.predicted[condition])
+    }
+
+    /// The same under all attacks of at most `epsilon` at once: an image is taken for what the first of them that broke
+    /// it made of it.
+    pub fn worst_confusion(&self, epsilon: f64, classes: usize) -> Vec<Vec<u64>> {
+        let within = self.within(epsilon);
+        self.matrix(classes, |image| {
+            let mut seen = within.iter().map(|&i| image.predicted[i]);
+            seen.find(|class| *class != image.label).unwrap_or(image.label)
+        })
+    }
+
+    fn matrix(&self, classes: usize, predicted: impl Fn(&ImageOutcome) -> usize) -> Vec<Vec<u64>> {
         let mut matrix = vec![vec![0; classes]; classes];
         for image in &self.images {
-            matrix[image.label][image.predicted[condition]] += 1;
+            matrix[image.label][predicted(image)] += 1;
         }
         matrix
     }
@@ -148,6 +167,24 @@ mod tests {
         assert_eq!(outcomes.attacks_within(0.0), [""; 0]);
         assert_eq!(outcomes.attacks_within(0.01), ["fgsm", "pgd20"]);
         assert_eq!(outcomes.attacks_within(0.02), ["fgsm", "pgd20", "apgd"]);
+    }
+
+    #[test]
+    fn the_worst_case_has_as_many_right_as_stand_and_the_rest_as_the_first_attack_took_them() {
+        let conditions = [("clean", 0.0), ("fgsm", 0.01), ("pgd20", 0.01), ("pgd20", 0.02)];
+        let condition = |&(attack, epsilon): &(&str, f64)| Condition {
+            attack: attack.into(),
+            epsilon: Epsilon::new(epsilon).unwrap_or(Epsilon::ZERO),
+        };
+        let seen = [[0, 0, 0, 0], [0, 0, 2, 1], [0, 1, 2, 1], [0, 0, 0, 2]];
+        let image = |predicted: &[usize; 4]| ImageOutcome { key: String::new(), label: 0, predicted: predicted.into() };
+        let outcomes = Outcomes {
+            conditions: conditions.iter().map(condition).collect(),
+            images: seen.iter().map(image).collect(),
+        };
+        assert_eq!(outcomes.worst_confusion(0.01, 3)[0], [2, 1, 1]);
+        assert_eq!(outcomes.worst_confusion(0.02, 3)[0], [1, 1, 2]);
+        assert_eq!(outcomes.standing(0.02), [true, false, false, false]);
     }
 
     proptest! {

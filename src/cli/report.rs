@@ -99,9 +99,7 @@ fn describe(folder: &Path, json: bool) -> Result<String> {
     })?;
     let report = Report::from_json(&bytes).context(Kind::Data, || format!("'{}' is unusable", path.display()))?;
     if json {
-        let results = serde_json::to_string_pretty(&report.results)
-            .context(Kind::Internal, || "the results are no JSON".to_owned())?;
-        return Ok(results + "\n");
+        return Ok(format!("{:#}\n", report.brief()));
     }
     let page = folder.join("report.html");
     let whole = fs::canonicalize(&page).unwrap_or(page);

@@ -307,10 +307,7 @@ fn show(out: &Path, json: bool, quiet: bool) -> Result<()> {
     let bytes = std::fs::read(&path).context(Kind::Storage, || format!("{} cannot be read", path.display()))?;
     let report = Report::from_json(&bytes)?;
     if json {
-        println!(
-            "{}",
-            serde_json::to_string(&report.results).context(Kind::Internal, || "results have no JSON".into())?
-        );
+        println!("{}", report.brief());
     } else if !quiet {
         println!("{}", headline(&report));
         println!("report: {}", out.join("report.html").display());

@@ -210,7 +210,7 @@ pub(super) fn record(
     }
 }
 
-/// What the figures say about themselves.
+/// What the figures say about themselves. Of a model from elsewhere its name alone tells that it is undefended.
 pub(super) fn checks(
     measured: &[(String, Measured)],
     classes: &[String],
@@ -229,8 +229,8 @@ pub(super) fn checks(
             audit: Some(&found.audit),
             classes: classes.len(),
             origin: match name.as_str() {
-                _ if program == Program::Evaluate => Origin::Unknown,
                 BASELINE => Origin::Undefended,
+                _ if program == Program::Evaluate => Origin::Unknown,
                 _ => Origin::Defended(settings.adversary.method),
             },
             shown: &shown,
@@ -362,4 +362,36 @@ async fn given_model(job: &mut Job) -> Result<Blob> {
     let spec = job.spec.model.clone().ok_or_else(|| Error::data("the job names no model"))?;
     job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
     job.spec.weights.clone().ok_or_else(|| Error::data("the job names no weights"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{Epsilon, Layers};
+    use crate::evaluate::Audit;
+    use crate::outcome::{ImageOutcome, Outcomes};
+
+    #[test]
+    fn a_model_from_elsewhere_must_fall_if_it_is_called_undefended() {
+        let settings = Layers::new().unwrap().resolve().unwrap().settings;
+        let falls = |name: &str, program| {
+            let conditions = [("clean", 0.0), ("pgd20", 8.0 / 255.0)]
+                .map(|(attack, epsilon)| Condition { attack: attack.into(), epsilon: Epsilon::new(epsilon).unwrap() });
+            let stands = ImageOutcome { key: "a".into(), label: 0, predicted: vec![0, 0] };
+            let found = Measured {
+                outcomes: Outcomes { conditions: conditions.into(), images: vec![stands; 20] },
+                audit: Audit::default(),
+                examples: Vec::new(),
+                images: Vec::new(),
+                transferred: Vec::new(),
+                parts: Vec::new(),
+            };
+            let checks = checks(&[(name.into(), found)], &["a".into(), "b".into()], &settings, program);
+            checks.iter().find(|check| check.name.ends_with("the undefended model falls")).map(|check| check.passed)
+        };
+        assert_eq!(falls("baseline", Program::Evaluate), Some(false));
+        assert_eq!(falls("baseline", Program::Train), Some(false));
+        assert_eq!(falls("plain", Program::Evaluate), None);
+    }
 }

@@ -4,11 +4,16 @@
 //! misclassified clean are not attacked; they count as broken and keep their clean prediction.
 
 mod audit;
+mod black_box;
 pub mod checks;
 #[cfg(feature = "compute")]
 mod gallery;
 #[cfg(feature = "compute")]
 mod measure;
+#[cfg(feature = "compute")]
+mod pool;
+#[cfg(feature = "compute")]
+mod probe;
 
 use crate::attack::Attack;
 use crate::config::{Epsilon, EvaluateSettings};
@@ -16,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::task::{Condition, Probe};
 
 pub use audit::Audit;
+pub use black_box::BlackBox;
 #[cfg(feature = "compute")]
 pub use gallery::Example;
 #[cfg(feature = "compute")]
@@ -23,6 +29,10 @@ pub use measure::{Batch, Measured, Request, shard};
 
 /// The name of the condition without an attack.
 pub const CLEAN: &str = "clean";
+
+/// What must break what can be broken, with half the pixel range: it begins at the image itself, since a random start
+/// of that size breaks images by luck.
+const HALF: (Attack, f64) = (Attack::Bim { steps: 20 }, 0.5);
 
 /// Names in `evaluate.attacks` that stand for several attacks, each measured by itself. `autoattack` is none of them:
 /// it is one attack, of which each part goes over what the one before left.
@@ -55,12 +65,21 @@ pub fn attacks(names: &[String]) -> Result<Vec<Attack>> {
     Ok(attacks)
 }
 
-/// What is tried for the checks' sake: at the budget that was trained against if it is measured, else the largest,
-/// on `evaluate.probes` images shared among so many shards. None where no budget is measured.
+/// The budget that the checks try and that a report speaks of: the one that was trained against if it is measured,
+/// else 4/255, else 8/255, else the largest; from half the pixel range on it is a check and no budget. None where none
+/// is measured.
+pub fn foremost(budgets: &[Epsilon], trained_against: Epsilon) -> Option<Epsilon> {
+    let wanted = [trained_against.value(), 4.0 / 255.0, 8.0 / 255.0];
+    let measured = || budgets.iter().filter(|budget| budget.value() > 0.0 && budget.value() < HALF.1);
+    let same = |wanted: f64| measured().find(|budget| (budget.value() - wanted).abs() < 1e-9);
+    let largest = || measured().max_by(|a, b| a.value().total_cmp(&b.value()));
+    wanted.into_iter().find_map(same).or_else(largest).copied()
+}
+
+/// What is tried for the checks' sake: at the [`foremost`] budget, on `evaluate.probes` images shared among so many
+/// shards. None where no budget is measured.
 pub fn probe(settings: &EvaluateSettings, trained_against: Epsilon, shards: usize) -> Option<Probe> {
-    let same = |e: &&Epsilon| (e.value() - trained_against.value()).abs() < 1e-9;
-    let largest = || settings.epsilons.iter().max_by(|a, b| a.value().total_cmp(&b.value()));
-    let epsilon = *settings.epsilons.iter().find(same).or_else(largest)?;
+    let epsilon = foremost(&settings.epsilons, trained_against)?;
     let images = settings.probes.div_ceil(shards.max(1));
     Some(Probe { epsilon, images })
 }
@@ -82,6 +101,9 @@ pub fn conditions(settings: &EvaluateSettings) -> Result<Vec<Condition>> {
     Ok(conditions)
 }
 
+#[cfg(all(test, feature = "compute"))]
+#[allow(clippy::unwrap_used)]
+mod faults;
 #[cfg(all(test, feature = "compute"))]
 #[allow(clippy::unwrap_used)]
 mod tests;

@@ -115,6 +115,13 @@ fn conditions_are_every_attack_at_every_budget_once() {
     let probe = |against: f64, shards| probe(&settings, epsilon(against), shards).unwrap();
     assert_eq!(probe(2.0, 4), Probe { epsilon: epsilon(2.0), images: 3 });
     assert_eq!(probe(3.0, 1), Probe { epsilon: epsilon(4.0), images: 10 });
+    let foremost = |levels: &[f64]| {
+        let budgets: Vec<Epsilon> = levels.iter().map(|&l| epsilon(l)).collect();
+        foremost(&budgets, epsilon(3.0)).map(|found| found.value() * 255.0)
+    };
+    assert_eq!(foremost(&[1.0, 2.0, 8.0, 16.0, 128.0]), Some(8.0));
+    assert_eq!(foremost(&[0.0, 1.0, 2.0, 128.0]), Some(2.0));
+    assert_eq!(foremost(&[0.0, 128.0]), None);
 
     settings.attacks = vec!["quick".into(), "autoattack".into()];
     settings.epsilons.truncate(1);

@@ -1,5 +1,6 @@
 //! How figures are written for people, the same everywhere.
 
+use super::headline::ALL;
 use crate::config::Epsilon;
 
 /// `62.0 %`; the space does not break.
@@ -39,15 +40,26 @@ pub(super) fn attack(name: &str) -> String {
         "n-fgsm" => "N-FGSM",
         "pgd" => "PGD",
         "apgd" => "APGD",
+        "apgd-ce" => "APGD-CE",
+        "apgd-dlr" => "APGD-DLR",
+        "apgd-t" => "APGD-T",
+        "fab-t" => "FAB-T",
         "bim" => "BIM",
+        "mi-fgsm" => "MI-FGSM",
+        "square" => "Square",
+        "autoattack" => "AutoAttack",
         _ => return name.to_owned(),
     };
     if number.is_empty() { stem.to_owned() } else { format!("{stem}-{number}") }
 }
 
-/// `PGD-20 at 4/255`; of `clean` just that.
+/// `PGD-20 at 4/255`, `all attacks up to 4/255`; of `clean` just that.
 pub(super) fn condition(name: &str, budget: f64) -> String {
-    if budget > 0.0 { format!("{} at {}", attack(name), epsilon(budget)) } else { attack(name) }
+    match name {
+        ALL => format!("all attacks up to {}", epsilon(budget)),
+        _ if budget > 0.0 => format!("{} at {}", attack(name), epsilon(budget)),
+        _ => attack(name),
+    }
 }
 
 /// The model for a reader: `undefended` is clearer than `baseline`.
@@ -66,6 +78,8 @@ mod tests {
         assert_eq!(condition("pgd20", 4.0 / 255.0), "PGD-20 at 4/255");
         assert_eq!(condition("fgsm", 0.01), "FGSM at 0.01");
         assert_eq!(condition("clean", 0.0), "clean");
+        assert_eq!(condition(ALL, 8.0 / 255.0), "all attacks up to 8/255");
+        assert_eq!(["apgd-t50", "square500", "autoattack"].map(attack), ["APGD-T-50", "Square-500", "AutoAttack"]);
         assert_eq!(attack("my-attack2"), "my-attack2");
     }
 }

@@ -2,16 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::results::{self, Figure, Measured};
-use super::{Check, Report, format};
+use super::results::{self, Figure, Measured, WorstCase};
+use super::{Check, Report, RunRecord, format};
+use crate::config::Epsilon;
+use crate::evaluate::{self, CLEAN};
 
 /// The undefended one of the two models of a run that trains.
 pub const BASELINE: &str = "baseline";
 /// The other one; also the name of a model that was measured alone.
 pub const TRAINED: &str = "trained";
 
-/// What a reader wants to know first, where it was measured.
-const PREFERRED: [(&str, f64); 4] = [("clean", 0.0), ("fgsm", 0.01), ("pgd20", 2.0 / 255.0), ("pgd20", 4.0 / 255.0)];
+/// Stands for all attacks at once where the name of one could stand.
+pub(super) const ALL: &str = "all";
+
+/// The budgets that readers compare, the dearest first; other ones follow, the larger first.
+const PREFERRED: [f64; 3] = [4.0 / 255.0, 8.0 / 255.0, 2.0 / 255.0];
+/// How many of them are shown.
+const SHOWN: usize = 3;
 
 /// The outcome in one sentence and few figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,14 +27,18 @@ pub struct Headline {
     pub sentence: String,
     /// False when a sanity check failed: the figures are then not to be trusted.
     pub trusted: bool,
-    /// Clean first, the strongest attack last; at most four.
+    /// The budget that the sentence, the accuracies of the classes and the matrices are about, pixel scale; 0 where no
+    /// attack was measured.
+    #[serde(default)]
+    pub epsilon: f64,
+    /// Clean first, then by rising budget; at most four.
     pub figures: Vec<HeadlineFigure>,
 }
 
-/// Every model under one attack.
+/// Every model clean, or under all attacks of at most a budget at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadlineFigure {
-    /// `clean`, `fgsm`, …
+    /// `clean`, `all`, or the name of the only attack.
     pub attack: String,
     /// Pixel scale; 0 for `clean`.
     pub epsilon: f64,
@@ -51,17 +62,31 @@ pub struct NamedFigure {
 }
 
 impl HeadlineFigure {
-    fn new(results: &[Measured], attack: String, epsilon: f64) -> Self {
-        let here = |r: &&Measured| r.attack == attack && results::same(r.epsilon, epsilon);
+    fn new<'a>(attack: &str, epsilon: f64, models: impl Iterator<Item = (&'a str, Figure)>) -> Self {
         let (mut baseline, mut trained, mut others) = (None, None, Vec::new());
-        for Measured { model, figure, .. } in results.iter().filter(here) {
-            match model.as_str() {
-                BASELINE => baseline = Some(*figure),
-                TRAINED => trained = Some(*figure),
-                _ => others.push(NamedFigure { model: model.clone(), figure: *figure }),
+        for (model, figure) in models {
+            match model {
+                BASELINE => baseline = Some(figure),
+                TRAINED => trained = Some(figure),
+                _ => others.push(NamedFigure { model: model.into(), figure }),
             }
         }
-        Self { attack, epsilon, baseline, trained, others }
+        Self { attack: attack.into(), epsilon, baseline, trained, others }
+    }
+
+    /// Under one attack.
+    fn single(results: &[Measured], attack: &str, epsilon: f64) -> Self {
+        let here = results.iter().filter(|r| r.attack == attack && results::same(r.epsilon, epsilon));
+        Self::new(attack, epsilon, here.map(|r| (r.model.as_str(), r.figure)))
+    }
+
+    /// Under all attacks, or under the only one.
+    fn attacked(results: &[Measured], worst: &[WorstCase], epsilon: f64) -> Self {
+        let here = || worst.iter().filter(|w| results::same(w.epsilon, epsilon));
+        match here().next().map(|w| &w.attacks[..]) {
+            Some([only]) => Self::single(results, only, epsilon),
+            _ => Self::new(ALL, epsilon, here().map(|w| (w.model.as_str(), w.figure))),
+        }
     }
 
     /// Of one model.
@@ -75,66 +100,84 @@ impl HeadlineFigure {
 }
 
 impl Headline {
-    /// Picks the figures and writes the sentence. `measured` names the split; a model that was not `trained_here` may be
-    /// any.
-    pub(super) fn new(results: &[Measured], checks: &[Check], measured: &str, trained_here: bool) -> Self {
-        let figures: Vec<HeadlineFigure> = chosen(results)
-            .into_iter()
-            .map(|(attack, epsilon)| HeadlineFigure::new(results, attack, epsilon))
-            .collect();
-        let failed = checks.iter().filter(|c| !c.passed).count();
-        let mut sentence = String::new();
-        if failed > 0 {
-            sentence = format!("NOT TO BE TRUSTED: {failed} of {} sanity checks failed. ", checks.len());
+    /// Picks the figures and writes the sentence.
+    pub(super) fn new(record: &RunRecord, results: &[Measured], worst: &[WorstCase], checks: &[Check]) -> Self {
+        let mut budgets: Vec<Epsilon> = worst.iter().filter_map(|w| Epsilon::new(w.epsilon)).collect();
+        let epsilon = evaluate::foremost(&budgets, record.settings.adversary.epsilon).map_or(0.0, Epsilon::value);
+        budgets.sort_by_key(|budget| rank(budget.value(), epsilon));
+        budgets.dedup_by(|a, b| results::same(a.value(), b.value()));
+        budgets.truncate(SHOWN);
+        budgets.sort_by(|a, b| a.value().total_cmp(&b.value()));
+        let clean = results.iter().find(|r| r.attack == CLEAN).map(|_| HeadlineFigure::single(results, CLEAN, 0.0));
+        let attacked = budgets.iter().map(|budget| HeadlineFigure::attacked(results, worst, budget.value()));
+        let mut headline = Self {
+            sentence: String::new(),
+            trusted: checks.iter().all(|c| c.passed),
+            epsilon,
+            figures: clean.into_iter().chain(attacked).collect(),
+        };
+        if !headline.trusted {
+            let failed = checks.iter().filter(|c| !c.passed).count();
+            headline.sentence = format!("NOT TO BE TRUSTED: {failed} of {} sanity checks failed. ", checks.len());
         }
-        sentence.push_str(&outcome(&figures, measured, trained_here));
-        Self { sentence, trusted: failed == 0, figures }
+        let outcome = headline.main().map_or_else(
+            || "Nothing was measured.".to_string(),
+            |main| {
+                let attacks =
+                    worst.iter().find(|w| results::same(w.epsilon, epsilon)).map_or(&[][..], |w| &w.attacks[..]);
+                outcome(main, attacks, &record.measured, !record.rounds.is_empty())
+            },
+        );
+        headline.sentence.push_str(&outcome);
+        headline
+    }
+
+    /// The figure that the sentence is about: the clean one where no attack was measured.
+    pub fn main(&self) -> Option<&HeadlineFigure> {
+        self.figures.iter().find(|figure| results::same(figure.epsilon, self.epsilon))
     }
 }
 
-/// The preferred conditions that were measured; without any attack among them, the first few of all.
-fn chosen(results: &[Measured]) -> Vec<(String, f64)> {
-    let measured = |&&(attack, epsilon): &&(&str, f64)| {
-        results.iter().any(|r| r.attack == attack && results::same(r.epsilon, epsilon))
+/// Sorts the budget that the sentence is about before the preferred ones, and those before the others.
+fn rank(budget: f64, main: f64) -> (usize, i64) {
+    let known = [main].into_iter().chain(PREFERRED).position(|wanted| results::same(wanted, budget));
+    (known.unwrap_or(usize::MAX), -(budget * 1e9).round() as i64)
+}
+
+/// What came of `figure`, in which all of `attacks` count.
+fn outcome(figure: &HeadlineFigure, attacks: &[String], measured: &str, trained_here: bool) -> String {
+    let condition = format::condition(&figure.attack, figure.epsilon);
+    let under = match (&figure.attack[..], figure.epsilon) {
+        (ALL, _) => {
+            let names: Vec<String> = attacks.iter().map(|attack| format::attack(attack)).collect();
+            format!("under {condition} ({})", names.join(", "))
+        }
+        (_, 0.0) => "without an attack".into(),
+        _ => format!("under {condition}"),
     };
-    let preferred: Vec<_> = PREFERRED.iter().filter(measured).map(|&(a, e)| (a.to_owned(), e)).collect();
-    if preferred.iter().any(|&(_, epsilon)| epsilon > 0.0) {
-        return preferred;
-    }
-    let mut all: Vec<(String, f64)> = Vec::new();
-    for result in results {
-        if !all.iter().any(|(a, e)| *a == result.attack && results::same(*e, result.epsilon)) {
-            all.push((result.attack.clone(), result.epsilon));
-        }
-    }
-    all.sort_by(|a, b| a.1.total_cmp(&b.1));
-    all.truncate(PREFERRED.len());
-    all
-}
-
-fn outcome(figures: &[HeadlineFigure], measured: &str, trained_here: bool) -> String {
-    let Some(last) = figures.last() else { return "Nothing was measured.".into() };
-    let condition = format::condition(&last.attack, last.epsilon);
-    let under = if last.epsilon > 0.0 { format!("under {condition}") } else { "without an attack".into() };
+    let percent = |figure: &Figure| format::percent(figure.accuracy);
     let n = |figure: &Figure| format!("({measured}, n = {})", figure.n);
-    if let Some(first) = last.others.first() {
-        let each = |other: &NamedFigure| format!("{} {}", other.model, format::percent(other.figure.accuracy));
-        let all: Vec<String> = last.others.iter().map(each).collect();
+    if let Some(first) = figure.others.first() {
+        let known = [(BASELINE, &figure.baseline), (TRAINED, &figure.trained)];
+        let known = known.into_iter().filter_map(|(model, figure)| Some((model, figure.as_ref()?)));
+        let all = known.chain(figure.others.iter().map(|other| (other.model.as_str(), &other.figure)));
+        let all: Vec<String> =
+            all.map(|(model, figure)| format!("{} {}", format::model(model), percent(figure))).collect();
         return format!("Correct {under}: {} {}.", all.join(", "), n(&first.figure));
     }
-    match (&last.trained, &last.baseline) {
+    match (&figure.trained, &figure.baseline) {
         (Some(trained), Some(baseline)) => format!(
-            "The trained model classifies {} {under} correctly, the undefended one {} {}.",
-            format::percent(trained.accuracy),
-            format::percent(baseline.accuracy),
+            "The trained model classifies {} correctly {under}, the undefended one {} {}.",
+            percent(trained),
+            percent(baseline),
             n(trained)
         ),
         (Some(only), None) => {
             let model = if trained_here { "The trained model" } else { "The model" };
-            format!("{model} classifies {} {under} correctly {}.", format::percent(only.accuracy), n(only))
+            format!("{model} classifies {} correctly {under} {}.", percent(only), n(only))
         }
         (None, Some(only)) => {
-            format!("The undefended model classifies {} {under} correctly {}.", format::percent(only.accuracy), n(only))
+            format!("The undefended model classifies {} correctly {under} {}.", percent(only), n(only))
         }
         (None, None) => "Nothing was measured.".into(),
     }

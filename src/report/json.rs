@@ -1,8 +1,9 @@
 //! `report.json`: every figure of a run, in the form that `docs/report.schema.json` describes.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::headline::Headline;
+use super::headline::{ALL, Headline};
 use super::results::{self, Confusion, Failures, Figure, Measured, Paired, StaticFigure, Transfer, WorstCase};
 use super::verdict::Verdict;
 use super::{Check, Example, GuardEvent, LeftOut, NightRecord, Provenance, RoundRecord, RunRecord};
@@ -42,7 +43,7 @@ pub struct Report {
     pub paired: Vec<Paired>,
     /// Every model on the static FGSM copy of the measured split made with the baseline.
     pub static_set: Vec<StaticFigure>,
-    /// Who was taken for whom, clean and under the strongest attack of the headline.
+    /// Who was taken for whom, clean and under what the headline's sentence is about.
     pub confusion: Vec<Confusion>,
     /// Every round in order, baseline first.
     pub rounds: Vec<Round>,
@@ -158,7 +159,7 @@ impl Report {
         let worst_case: Vec<WorstCase> = record.outcomes.iter().flat_map(|(m, o)| results::worst_cases(m, o)).collect();
         let mut checks = record.checks.clone();
         checks.extend(results::worst_case_check(&worst_case, &results));
-        let headline = Headline::new(&results, &checks, &record.measured, !record.rounds.is_empty());
+        let headline = Headline::new(record, &results, &worst_case, &checks);
         let failures = record.outcomes.iter().flat_map(|(m, o)| results::failures(m, o.count(0), &worst_case));
         let static_epsilon = record.settings.evaluate.static_epsilon.value();
         let totals: Vec<u64> = (0..classes.len())
@@ -240,6 +241,12 @@ impl Report {
         serde_json::from_value(value).context(Kind::Data, || "report.json is damaged".to_owned())
     }
 
+    /// What a program wants of it first, as `report.json` has it.
+    pub fn brief(&self) -> serde_json::Value {
+        let Self { headline, results, worst_case, checks, .. } = self;
+        json!({ "headline": headline, "results": results, "worst_case": worst_case, "checks": checks })
+    }
+
     /// The models that were measured, in their order.
     pub fn models(&self) -> Vec<&str> {
         let mut models: Vec<&str> = Vec::new();
@@ -282,24 +289,24 @@ fn listed<T: Clone>(list: &[T]) -> Listed<T> {
     Listed { count: list.len() as u64, list: list.to_vec() }
 }
 
-/// Clean and, if there is one, the last attack of the headline, for each model.
+/// Clean and, if there is one, under the main attack of the headline, or under all, for each model.
 fn confusions(record: &RunRecord, headline: &Headline) -> Vec<Confusion> {
     let clean = headline.figures.iter().find(|f| f.epsilon == 0.0);
-    let attacked = headline.figures.iter().rfind(|f| f.epsilon > 0.0);
+    let attacked = headline.main().filter(|f| f.epsilon > 0.0);
+    let classes = record.classes.len();
     let mut matrices = Vec::new();
     for (model, outcomes) in &record.outcomes {
         for wanted in [clean, attacked].into_iter().flatten() {
             let found = |c: &crate::task::Condition| {
                 c.attack == wanted.attack && results::same(c.epsilon.value(), wanted.epsilon)
             };
-            if let Some(number) = outcomes.conditions.iter().position(found) {
-                matrices.push(Confusion {
-                    model: model.clone(),
-                    attack: wanted.attack.clone(),
-                    epsilon: wanted.epsilon,
-                    matrix: outcomes.confusion(number, record.classes.len()),
-                });
-            }
+            let matrix = match outcomes.conditions.iter().position(found) {
+                Some(number) => outcomes.confusion(number, classes),
+                None if wanted.attack == ALL => outcomes.worst_confusion(wanted.epsilon, classes),
+                None => continue,
+            };
+            let (attack, epsilon) = (wanted.attack.clone(), wanted.epsilon);
+            matrices.push(Confusion { model: model.clone(), attack, epsilon, matrix });
         }
     }
     matrices

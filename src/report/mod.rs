@@ -27,3 +27,7 @@ pub use page::{STYLE, page};
 pub use record::*;
 pub use results::{ClassCount, Confusion, Failures, Figure, Measured, Paired, StaticFigure, Transfer, WorstCase};
 pub use verdict::{Finding, Gap, Verdict};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

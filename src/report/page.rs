@@ -4,8 +4,9 @@ use minijinja::value::Serde;
 use minijinja::{Value, context};
 use serde::Serialize;
 
+use super::headline::ALL;
 use super::json::{ExampleEntry, Report};
-use super::results::{Confusion, Figure};
+use super::results::{self, Confusion, Figure};
 use super::table::{self, FailureRow, PairedRow, Row, TransferRow};
 use super::{Example, chart, format, picture, template};
 use crate::error::{Context, Error, Kind, Result};
@@ -56,6 +57,7 @@ pub fn page(report: &Report, examples: &[Example]) -> Result<String> {
         models: models(report),
         cards: cards(report),
         classes: classes(report),
+        under: report.headline.main().filter(|m| m.epsilon > 0.0).map(|m| format::condition(&m.attack, m.epsilon)),
         curves,
         training,
         matrices: report.confusion.iter().map(|c| matrix(c, report)).collect(),
@@ -84,6 +86,8 @@ struct Parts {
     models: Vec<ModelLook>,
     cards: Vec<Card>,
     classes: Vec<ClassRow>,
+    /// The attack in them.
+    under: Option<String>,
     /// Attack, SVG.
     curves: Vec<(String, String)>,
     /// Phase, SVG.
@@ -93,7 +97,7 @@ struct Parts {
     settings: String,
 }
 
-/// A class under the clean and the strongest condition of the headline.
+/// A class clean and under what the headline's sentence is about.
 #[derive(Serialize)]
 struct ClassRow {
     class: String,
@@ -156,10 +160,10 @@ fn cards(report: &Report) -> Vec<Card> {
     models.sort_by_key(|model| *model == super::BASELINE);
     let all = report.models();
     let card = |figure: &super::HeadlineFigure| Card {
-        title: if figure.epsilon > 0.0 {
-            format::condition(&figure.attack, figure.epsilon)
-        } else {
-            "Clean images".into()
+        title: match &figure.attack[..] {
+            _ if figure.epsilon == 0.0 => "Clean images".into(),
+            ALL => format!("All attacks up to {}", format::epsilon(figure.epsilon)),
+            attack => format::condition(attack, figure.epsilon),
         },
         figures: models
             .iter()
@@ -170,16 +174,18 @@ fn cards(report: &Report) -> Vec<Card> {
 }
 
 fn classes(report: &Report) -> Vec<ClassRow> {
-    let figures = &report.headline.figures;
-    let Some((clean, attacked)) = figures.first().zip(figures.last()) else { return Vec::new() };
-    let wanted = report.models().into_iter().flat_map(|model| [(model, clean), (model, attacked)]);
-    let found: Vec<_> = wanted.map(|(model, figure)| report.find(model, &figure.attack, figure.epsilon)).collect();
+    let Some(main) = report.headline.main() else { return Vec::new() };
+    let wanted = report.models().into_iter().flat_map(|model| [(model, 0.0), (model, main.epsilon)]);
+    let found: Vec<Option<&Confusion>> = wanted
+        .map(|(model, epsilon)| report.confusion.iter().find(|c| c.model == model && results::same(c.epsilon, epsilon)))
+        .collect();
     let row = |(number, class): (usize, &String)| {
-        let counts: Vec<_> = found.iter().map(|f| f.map(|m| &m.per_class[number])).collect();
+        let count = |c: &Confusion| Count { correct: c.matrix[number][number], n: c.matrix[number].iter().sum() };
+        let counts: Vec<Option<Count>> = found.iter().map(|c| c.map(count)).collect();
         ClassRow {
             class: class.clone(),
             n: counts.iter().flatten().map(|c| c.n).max().unwrap_or(0),
-            figures: counts.iter().map(|c| c.map(|c| Count { correct: c.correct, n: c.n }.into())).collect(),
+            figures: counts.into_iter().map(|c| c.map(Figure::from)).collect(),
         }
     };
     report.classes.iter().enumerate().map(row).collect()

@@ -189,6 +189,46 @@ pub struct RunRecord {
     pub night: Option<NightRecord>,
 }
 
+#[cfg(test)]
+impl RunRecord {
+    /// A job that has measured nothing, with two classes.
+    pub(crate) fn for_tests(settings: Settings) -> Self {
+        let known = || "x".to_string();
+        let provenance = Provenance {
+            hardy: known(),
+            libtorch: known(),
+            device: known(),
+            instruction_set: known(),
+            precision: known(),
+            seed: 1,
+            dataset_sha256: known(),
+            weights_sha256: known(),
+            checkpoint_sha256: known(),
+            started: known(),
+            finished: known(),
+        };
+        Self {
+            job: "job".into(),
+            settings,
+            classes: ["even", "odd"].map(String::from).into(),
+            counts: Vec::new(),
+            measured: "val".into(),
+            quarantined: Vec::new(),
+            duplicates: Vec::new(),
+            left_out: Vec::new(),
+            rounds: Vec::new(),
+            events: Vec::new(),
+            outcomes: Vec::new(),
+            transferred: Vec::new(),
+            static_set: Vec::new(),
+            examples: Vec::new(),
+            checks: Vec::new(),
+            provenance,
+            night: None,
+        }
+    }
+}
+
 /// A night in which a model was retrained: its photos, and what the gate says of the result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NightRecord {

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use super::headline::ALL;
 use super::results::{self, Figure};
 use super::{Report, format};
+use crate::evaluate::CLEAN;
 
 /// Every model under one attack, or under all at once.
 #[derive(Serialize)]
@@ -54,7 +56,7 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
         let figure = |model: &str| {
             report.worst_case.iter().find(|w| w.model == model && results::same(w.epsilon, epsilon)).map(|w| w.figure)
         };
-        rows.push(Row::new(report, all_attacks(epsilon), i == 0, figure));
+        rows.push(Row::new(report, format::condition(ALL, epsilon), i == 0, figure));
     }
     if let Some(first) = report.static_set.first() {
         let figure = |model: &str| report.static_set.iter().find(|s| s.model == model).map(|s| s.figure);
@@ -62,10 +64,6 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
         rows.push(Row::new(report, condition, true, figure));
     }
     rows
-}
-
-fn all_attacks(epsilon: f64) -> String {
-    format!("all attacks, up to {}", format::epsilon(epsilon))
 }
 
 /// How many images each budget was the first to break.
@@ -106,26 +104,30 @@ pub(super) struct TransferRow {
     pub(super) seen_by: Vec<Option<Figure>>,
 }
 
-/// The transfer matrix under the strongest attack of the headline: its name, and its rows.
+/// The transfer matrix at the budget of the headline, under the attack that leaves least there: its name, and its rows.
 pub(super) fn transfer(report: &Report) -> Option<(String, Vec<TransferRow>)> {
-    let strongest = report.headline.figures.last().filter(|f| f.epsilon > 0.0)?;
+    let epsilon = report.headline.epsilon;
+    let shown = || report.transfer.iter().filter(|t| results::same(t.epsilon, epsilon));
+    let left = |attack: &str| -> u64 {
+        let own = report.results.iter().filter(|r| r.attack == attack && results::same(r.epsilon, epsilon));
+        own.map(|r| r.figure.correct).sum()
+    };
+    // Of several that leave as little the last, where the stronger ones are.
+    let strongest = shown().map(|t| t.attack.as_str()).rev().min_by_key(|attack| left(attack))?;
     let row = |attacked: &str| {
         let figure = |seen_by: &str| {
             if seen_by == attacked {
-                return report.find(attacked, &strongest.attack, strongest.epsilon).map(|r| r.figure);
+                return report.find(attacked, strongest, epsilon).map(|r| r.figure);
             }
-            let same = |t: &&results::Transfer| {
-                (t.attacked.as_str(), t.seen_by.as_str(), t.attack.as_str())
-                    == (attacked, seen_by, strongest.attack.as_str())
-                    && results::same(t.epsilon, strongest.epsilon)
-            };
-            report.transfer.iter().find(same).map(|t| t.figure)
+            let crossed = (attacked, seen_by, strongest);
+            let same = |t: &&results::Transfer| (&t.attacked[..], &t.seen_by[..], &t.attack[..]) == crossed;
+            shown().find(same).map(|t| t.figure)
         };
         TransferRow { attacked: attacked.into(), seen_by: report.models().into_iter().map(figure).collect() }
     };
     let rows: Vec<TransferRow> = report.models().into_iter().map(row).collect();
     let crossed = rows.iter().any(|row| row.seen_by.iter().flatten().count() > 1);
-    crossed.then(|| (format::condition(&strongest.attack, strongest.epsilon), rows))
+    crossed.then(|| (format::condition(strongest, epsilon), rows))
 }
 
 /// Two models under one condition.
@@ -145,7 +147,7 @@ pub(super) fn paired(report: &Report) -> Vec<PairedRow> {
     let row = |pair: &results::Paired| PairedRow {
         first: pair.first.clone(),
         second: pair.second.clone(),
-        condition: if pair.epsilon > 0.0 { all_attacks(pair.epsilon) } else { "clean".into() },
+        condition: format::condition(if pair.epsilon > 0.0 { ALL } else { CLEAN }, pair.epsilon),
         points: pair.comparison.points,
         gained: pair.comparison.gained,
         lost: pair.comparison.lost,

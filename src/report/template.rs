@@ -24,7 +24,6 @@ fn environment() -> std::result::Result<Environment<'static>, Error> {
     env.add_filter("points", |points: Option<f64>| or_dash(points, |v| format!("{v:+.1}")));
     env.add_filter("probability", |p: Option<f64>| or_dash(p, format::probability));
     env.add_filter("interval", format::interval);
-    env.add_filter("condition", |attack: String, epsilon: f64| format::condition(&attack, epsilon));
     env.add_filter("model", |name: String| format::model(&name).to_owned());
     env.add_filter("quoted", |text: String| quoted(&text));
     env.add_filter("markdown", |text: String| markdown(&text));

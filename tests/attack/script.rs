@@ -30,11 +30,11 @@ fn predict_and_evaluate_take_a_traced_and_a_scripted_file_alike() {
         ["--data", photos, "--set", "evaluate.attacks=[\"fgsm\", \"pgd5\"]", "--set", "evaluate.epsilons=[\"16/255\"]"];
     let (traced, scripted) = (run("evaluate", "traced.pt", &with), run("evaluate", "scripted.pt", &with));
     let correct = |rows: &Value| -> Vec<u64> {
-        rows.as_array().unwrap().iter().map(|row| row["correct"].as_u64().unwrap()).collect()
+        rows["results"].as_array().unwrap().iter().map(|row| row["correct"].as_u64().unwrap()).collect()
     };
     assert_eq!(correct(&traced), correct(&scripted));
     let of = |attack: &str| -> u64 {
-        let rows = traced.as_array().unwrap();
+        let rows = traced["results"].as_array().unwrap();
         rows.iter().find(|row| row["attack"] == attack).unwrap()["correct"].as_u64().unwrap()
     };
     let (clean, fgsm, pgd) = (of("clean"), of("fgsm"), of("pgd5"));
