@@ -3,7 +3,9 @@
 //! `[0, 1]`. Published: start on the ball's border, first step 2 ε, momentum 0.75, checkpoints at 0.22 of
 //! the steps and then ever closer, down to 0.06; a step is halved where fewer than 0.75 of the steps since
 //! the last checkpoint raised the loss, or where neither step nor best loss has changed (section 3.1). DLR
-//! and its targeted form: section 4; targets are the 9 likeliest wrong classes, or all.
+//! and its targeted form: section 4; targets are the 9 likeliest wrong classes, or all. What raised the loss is told as
+//! in the authors' program: by the iterate before, even where the image then went back to its best one, and
+//! the first step by a loss of 0.
 
 use tch::{Kind, Tensor};
 
@@ -22,12 +24,7 @@ pub(super) fn attempt(
     noise: &Noise,
 ) -> Attempt {
     let mut standing = Standing::all(images, goal, noise);
-    let targets = match (loss, goal) {
-        (ApgdLoss::TargetedDlr, Goal::Away(labels)) => {
-            scores::runners_up(&tch::no_grad(|| model(images)), labels, TARGETS)
-        }
-        _ => goal.classes().unsqueeze(1),
-    };
+    let targets = targets(model, images, goal, loss);
     for restart in 0..i64::from(restarts) {
         for turn in 0..targets.size()[1] {
             let start = start(&standing, epsilon, (restart * targets.size()[1] + turn) as u64);
@@ -39,6 +36,32 @@ pub(super) fn attempt(
         }
     }
     standing.end()
+}
+
+/// All steps for every image from the first start, with targets towards the likeliest one: the iterate of highest loss.
+pub(super) fn craft(
+    model: &Model,
+    images: &Tensor,
+    goal: &Goal,
+    epsilon: f64,
+    (loss, steps): (ApgdLoss, u32),
+    noise: &Noise,
+) -> Tensor {
+    let mut standing = Standing::to_the_end(images, goal, noise);
+    let start = start(&standing, epsilon, 0);
+    let target = targets(model, images, goal, loss).select(1, 0);
+    run(model, &mut standing, start, target, epsilon, loss, steps);
+    standing.end().adversarial
+}
+
+/// The classes to go for in turn, `[N, T]`.
+fn targets(model: &Model, images: &Tensor, goal: &Goal, loss: ApgdLoss) -> Tensor {
+    match (loss, goal) {
+        (ApgdLoss::TargetedDlr, Goal::Away(labels)) => {
+            scores::runners_up(&tch::no_grad(|| model(images)), labels, TARGETS)
+        }
+        _ => goal.classes().unsqueeze(1),
+    }
 }
 
 /// Uniform noise, scaled until it touches the border of the ball.
@@ -124,6 +147,7 @@ struct Search {
     current: Tensor,
     previous: Tensor,
     gradient: Tensor,
+    /// The loss of the last iterate; 0 before the first step.
     value: Tensor,
     best: Tensor,
     best_gradient: Tensor,
@@ -149,9 +173,9 @@ impl Search {
             rises: value.zeros_like(),
             checked: value.copy(),
             halved: value.ones_like().to_kind(Kind::Bool),
+            value: value.zeros_like(),
             current,
             gradient,
-            value,
             targets,
         }
     }
@@ -199,7 +223,6 @@ impl Search {
         self.length = (&self.length * 0.5).where_self(&halve, &self.length);
         self.current = self.best.where_self(&each(&halve), &self.current);
         self.gradient = self.best_gradient.where_self(&each(&halve), &self.gradient);
-        self.value = self.best_value.where_self(&halve, &self.value);
         self.rises = self.rises.zeros_like();
         self.checked = self.best_value.copy();
         self.halved = halve;

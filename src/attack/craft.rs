@@ -13,8 +13,9 @@ pub type Model<'a> = dyn Fn(&Tensor) -> Tensor + 'a;
 
 impl Attack {
     /// Adversarial images for training, detached, in `[0, 1]`, at most [`reach`](Self::reach) · ε
-    /// away. Attacks that take steps take all of them, PGD from its first random start; those that
-    /// search return what [`attempt`](Self::attempt) does.
+    /// away. Attacks that climb take all steps from their first random start, APGD towards the likeliest target, and
+    /// return the last iterate, APGD and Square the best; of AutoAttack its first attack does. Those that look for the
+    /// nearest image or for any return what [`attempt`](Self::attempt) does.
     pub fn craft(&self, model: &Model, images: &Tensor, objective: &Objective, epsilon: f64, noise: &Noise) -> Tensor {
         if epsilon == 0.0 {
             return images.detach();
@@ -28,12 +29,17 @@ impl Attack {
             Self::Bim { steps } => bim::craft(model, images, objective, epsilon, steps),
             Self::MiFgsm { steps, decay } => mi_fgsm::craft(model, images, objective, epsilon, steps, decay),
             Self::Pgd { steps, step, .. } => pgd::craft(model, images, objective, epsilon, steps, step, noise),
+            Self::AutoAttack => Self::AUTO_ATTACK[0].craft(model, images, objective, epsilon, noise),
             _ => {
-                let attempt = |goal| self.attempt(model, images, &goal, epsilon, noise).adversarial;
+                let found = |goal: &Goal| match *self {
+                    Self::Apgd { loss, steps, .. } => apgd::craft(model, images, goal, epsilon, (loss, steps), noise),
+                    Self::Square { queries } => square::craft(model, images, goal, epsilon, queries, noise),
+                    _ => self.attempt(model, images, goal, epsilon, noise).adversarial,
+                };
                 match objective {
-                    Objective::CrossEntropy(labels) => attempt(Goal::Away(labels)),
-                    Objective::Target(targets) => attempt(Goal::Towards(targets)),
-                    Objective::Divergence(clean) => attempt(Goal::Away(&clean.argmax(1, false))),
+                    Objective::CrossEntropy(labels) => found(&Goal::Away(labels)),
+                    Objective::Target(targets) => found(&Goal::Towards(targets)),
+                    Objective::Divergence(clean) => found(&Goal::Away(&clean.argmax(1, false))),
                 }
             }
         }

@@ -6,8 +6,8 @@
 //! parameters should need no gradient (`Network::frozen`), else every step pays for gradients that
 //! nobody reads.
 //!
-//! An attack is used in two ways. [`Attack::craft`] makes images to train on: every image takes all
-//! steps. [`Attack::attempt`] measures: an image that reaches the [`Goal`] at any iterate is broken, and
+//! An attack is used in two ways. [`Attack::craft`] makes images to train on or to show to another model: every image
+//! takes all steps. [`Attack::attempt`] measures: an image that reaches the [`Goal`] at any iterate is broken, and
 //! leaves the batch there. The noise of an image depends on its key alone, never on its batch. The
 //! last bits of a convolution may depend on the batch size, though: the same batches give the same
 //! bits, other batches the same figures up to rounding.

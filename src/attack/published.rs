@@ -43,7 +43,7 @@ impl Attack {
     /// 100 steps, one start, up to 9 targets: the standard version of AutoAttack.
     pub const FAB_T: Self = Self::Fab { steps: 100, restarts: 1 };
 
-    /// 5,000 queries: the standard version of AutoAttack.
+    /// 5,000 queries, halvings as for 10,000: the standard version of AutoAttack.
     pub const SQUARE: Self = Self::Square { queries: 5000 };
 
     /// One pixel, 400 candidates, 100 generations: Su et al., 2019, section 3.3.

@@ -1,7 +1,9 @@
 //! Square: Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via
 //! random search", 2019, <https://arxiv.org/abs/1912.00049>, algorithms 1 and 2. Norm L∞. ε in `[0, 1]`.
 //! Published: vertical stripes of ±ε to begin with, then squares of ±ε, whose share of the pixels falls
-//! from 0.8 by halves; minimises the margin. Asks for scores alone.
+//! from 0.8 by halves; minimises the margin. Asks for scores alone. The halvings are meant for 10,000 queries. A
+//! small budget goes through all of them, as in the authors' program; one of 5,000 or more takes them at the
+//! queries they are meant for, as in AutoAttack (`resc_schedule=False`).
 
 use rand::RngExt;
 use tch::{Kind, Tensor};
@@ -11,7 +13,9 @@ use crate::seed::Stream;
 
 const FIRST_SHARE: f64 = 0.8;
 /// Of 10,000 queries, those after which the share is halved again.
-const HALVED_AFTER: [f64; 9] = [10.0, 50.0, 200.0, 500.0, 1000.0, 2000.0, 4000.0, 6000.0, 8000.0];
+const HALVED_AFTER: [u64; 9] = [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000];
+/// Smaller budgets than AutoAttack's are squeezed.
+const SMALL: u32 = 5000;
 
 pub(super) fn attempt(
     model: &Model,
@@ -21,7 +25,22 @@ pub(super) fn attempt(
     queries: u32,
     noise: &Noise,
 ) -> Attempt {
-    let mut standing = Standing::all(images, goal, noise);
+    pursue(model, Standing::all(images, goal, noise), images, epsilon, queries, noise)
+}
+
+/// All queries for every image.
+pub(super) fn craft(model: &Model, images: &Tensor, goal: &Goal, epsilon: f64, queries: u32, noise: &Noise) -> Tensor {
+    pursue(model, Standing::to_the_end(images, goal, noise), images, epsilon, queries, noise).adversarial
+}
+
+fn pursue(
+    model: &Model,
+    mut standing: Standing,
+    images: &Tensor,
+    epsilon: f64,
+    queries: u32,
+    noise: &Noise,
+) -> Attempt {
     let mut streams = noise.streams();
     let mut best = project(&(images + stripes(images, epsilon, &mut streams)), images, epsilon);
     let mut margin = Tensor::full([images.size()[0]], f64::INFINITY, (Kind::Double, images.device()));
@@ -82,9 +101,10 @@ fn signs(images: &Tensor, size: f64, streams: &mut [Stream], count: i64) -> Tens
 }
 
 /// The side of the squares of a query, in pixels.
-fn side(images: &Tensor, query: u32, queries: u32) -> i64 {
-    let progress = f64::from(query - 1) / f64::from(queries) * 10_000.0;
-    let halvings = HALVED_AFTER.iter().filter(|after| progress.floor() > **after).count();
+pub(super) fn side(images: &Tensor, query: u32, queries: u32) -> i64 {
+    let all = if queries < SMALL { queries } else { 10_000 };
+    let progress = u64::from(query - 1) * 10_000 / u64::from(all);
+    let halvings = HALVED_AFTER.iter().filter(|after| progress > **after).count();
     let share = FIRST_SHARE / f64::from(1u32 << halvings);
     let (height, width) = (images.size()[2], images.size()[3]);
     let side = (share * (height * width) as f64).sqrt().round() as i64;

@@ -1,4 +1,5 @@
-//! The images of a batch that still stand: an image that is broken leaves the batch, at any step of any attack.
+//! The images of a batch that still stand: an image that is broken leaves the batch, at any step of any attack, unless
+//! all are to go on to the end.
 
 use tch::{Kind, Tensor};
 
@@ -17,6 +18,8 @@ pub(super) struct Standing<'a> {
     pub images: Tensor,
     /// The classes of the goal, `[n]`.
     classes: Tensor,
+    /// Nobody leaves.
+    to_the_end: bool,
 }
 
 impl<'a> Standing<'a> {
@@ -30,7 +33,13 @@ impl<'a> Standing<'a> {
             rows: Tensor::arange(classes.size()[0], (Kind::Int64, classes.device())),
             images: images.shallow_clone(),
             classes: classes.shallow_clone(),
+            to_the_end: false,
         }
+    }
+
+    /// All of them, and broken images go on too: for those that are to be far beyond the boundary.
+    pub fn to_the_end(images: &Tensor, goal: &Goal<'a>, noise: &'a Noise<'a>) -> Self {
+        Self { to_the_end: true, ..Self::all(images, goal, noise) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -60,6 +69,9 @@ impl<'a> Standing<'a> {
 
     /// The same for those that `broken` `[n]` names.
     pub fn settle_where(&mut self, broken: &Tensor, current: &Tensor, predicted: &Tensor) -> Tensor {
+        if self.to_the_end {
+            return Tensor::arange(broken.size()[0], (Kind::Int64, broken.device()));
+        }
         let (fallen, standing) = (positions(broken), positions(&broken.logical_not()));
         if fallen.numel() > 0 {
             let rows = self.rows.index_select(0, &fallen);

@@ -244,6 +244,29 @@ fn what_is_crafted_on_one_model_is_tried_on_another() {
 }
 
 #[test]
+fn images_for_another_model_go_beyond_the_boundary_where_the_attack_can() {
+    let images = photos(6).to_kind(Kind::Float);
+    let labels = smooth(&images).argmax(1, false);
+    let goal = Goal::Away(&labels);
+    for (name, climbs) in
+        [("apgd-ce20", true), ("apgd-dlr20", true), ("square100", true), ("autoattack", true), ("fab-t10", false)]
+    {
+        let attack: Attack = name.parse().unwrap();
+        let value = |adversarial: &Tensor| match name {
+            "apgd-dlr20" => apgd::value(ApgdLoss::Dlr, &smooth(adversarial), &goal, &labels),
+            "square100" => -scores::margin(&smooth(adversarial), &goal),
+            _ => scores::cross_entropy(&smooth(adversarial), &labels),
+        };
+        let first = attack.stages()[0].attempt(&smooth, &images, &goal, 0.05, &noise(&KEYS));
+        assert!(goal.reached(&first.predicted).any().int64_value(&[]) != 0, "{name} breaks some");
+        let shown = attack.transfer(&smooth, &smooth, &images, &goal, 0.05, &noise(&KEYS));
+        let further = value(&shown.adversarial) - value(&first.adversarial);
+        assert!(further.min().double_value(&[]) > -1e-6, "{name}: {further}");
+        assert_eq!(further.max().double_value(&[]) > 0.1, climbs, "{name}: {further}");
+    }
+}
+
+#[test]
 fn a_model_without_a_gradient_can_be_asked_but_not_followed() {
     let images = photos(6).to_kind(Kind::Float);
     let labels = smooth(&images).argmax(1, false);

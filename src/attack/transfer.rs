@@ -6,8 +6,9 @@ use tch::Tensor;
 use super::{Attack, Attempt, Goal, Model, Noise, predict};
 
 impl Attack {
-    /// Crafts on `surrogate`, taking all steps so that the images go well beyond its boundary, and asks
-    /// `victim`, of which nothing but the predicted class is used.
+    /// Crafts on `surrogate` and asks `victim`, of which nothing but the predicted class is used. All steps are taken,
+    /// so that the images go well beyond the surrogate's boundary; attacks that look for the nearest image or for any
+    /// end at that boundary (see [`craft`](Self::craft)).
     pub fn transfer(
         &self,
         surrogate: &Model,

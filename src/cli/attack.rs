@@ -55,7 +55,8 @@ pub(super) struct AttackArgs {
     /// The attack. Default: attack.method, or the usual one of --norm.
     #[arg(long)]
     method: Option<String>,
-    /// How far a value may move on the pixel scale [0, 1]; several with commas.
+    /// How far a value may move on the pixel scale [0, 1], or in l2 how long the whole change may be; several with
+    /// commas.
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, conflicts_with = "min_epsilon")]
     epsilon: Vec<String>,
     /// The norm that epsilon is in; must be the method's.
@@ -191,7 +192,7 @@ fn subject(photo: &Path, settings: &Settings, brought: &Brought, plan: &Plan) ->
     let bytes = std::fs::read(photo).map_err(|e| unusable(format!("cannot be read: {e}")))?;
     let decoded = decode(&bytes, &settings.data).map_err(unusable)?;
     let size = brought.spec.input_size();
-    let enlarged = decoded.width().min(decoded.height()) < size;
+    let enlarged = view::is_small(decoded.dimensions(), size);
     if enlarged {
         let (width, height) = decoded.dimensions();
         eprintln!(

@@ -232,7 +232,7 @@ impl Cli {
     pub fn compute(self) -> Result<()> {
         let (json, quiet) = (self.json, self.quiet);
         allocator::keep_memory();
-        match self.command {
+        crate::model::caught(|| match self.command {
             Command::Run(args) => run::run(args, json, quiet),
             Command::Evaluate(args) => run::evaluate(args, json, quiet),
             Command::Augment(args) => run::augment(args, json, quiet),
@@ -254,7 +254,7 @@ impl Cli {
                 Ok(())
             }
             _ => Err(Error::usage(format!("this is the part of hardy that computes; call {}", compute::CLIENT))),
-        }
+        })
     }
 }
 

@@ -19,14 +19,17 @@ use crate::model::{self, Brought, Classifier, find_class, write_whole};
 /// Photos with the patch on them that are written.
 const EXAMPLES: usize = 8;
 
+/// The file that is written last: where it is, everything is.
+const RECORD: &str = "patch.json";
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   hardy patch photos --model imagenet --target toaster --out toaster
   hardy patch flower_photos --model flowers-run/model --target tulips --scale 0.2,0.3 --steps 500 --out tulip
 
-Writes patch.png (a disc on a transparent square, to be printed), example-N.png and patch.json. Three photos in four
-are trained on; the others say how often it works, beside a grey disc of the same size at the same places. Places,
-sizes and turns are drawn by chance. A patch is held to no epsilon. Brown et al., 2017.")]
+Writes patch.png (a disc on a transparent square, to be printed), example-N.png and patch.json, in place of older ones.
+Three photos in four are trained on; the others say how often it works, beside a grey disc of the same size at the same
+places. Places, sizes and turns are drawn by chance. A patch is held to no epsilon. Brown et al., 2017.")]
 pub(super) struct PatchArgs {
     #[command(flatten)]
     settings: SettingsArgs,
@@ -81,7 +84,10 @@ pub(super) fn run(args: PatchArgs, as_json: bool, quiet: bool) -> Result<()> {
         return Err(Error::model("the model hides its gradient, which a patch is trained along"));
     }
     let batch = settings.evaluate.batch;
-    let photos = read(&args.photos, args.limit as usize, &settings, &brought)?;
+    let (photos, small) = read(&args.photos, args.limit as usize, &settings, &brought)?;
+    if small > 0 {
+        eprintln!("hardy: {}", view::told_of_small(small));
+    }
     let (train, kept) = dealt(sticker::without_target(&classifier, photos, target, batch));
     if train.views.is_empty() || kept.views.is_empty() {
         return Err(Error::data(format!(
@@ -101,17 +107,18 @@ pub(super) fn run(args: PatchArgs, as_json: bool, quiet: bool) -> Result<()> {
     let class = Class { index: target, name: brought.spec.classes()[target].clone() };
     let made = sticker::make(&classifier, &train, &kept, &order, class, EXAMPLES, &step);
     bar.finish_and_clear();
+    clear(&out)?;
     write_whole(&out.join("patch.png"), &png(&made.picture)?)?;
     for (number, example) in made.examples.iter().enumerate() {
-        write_whole(&out.join(format!("example-{}.png", number + 1)), &png(example)?)?;
+        write_whole(&out.join(example_file(number)), &png(example)?)?;
     }
     let found = &made.success;
     let report = json!({
         "success": found, "trained_on": train.views.len(), "steps": steps, "batch": batch, "scale": scale,
-        "rotation": rotation, "side": side, "seed": order.seed, "size": brought.spec.input_size(),
+        "rotation": rotation, "side": side, "seed": order.seed, "size": brought.spec.input_size(), "enlarged": small,
     });
     let text = serde_json::to_vec_pretty(&report).context(Kind::Internal, || "figures have no JSON form".into())?;
-    write_whole(&out.join("patch.json"), &text)?;
+    write_whole(&out.join(RECORD), &text)?;
     if as_json {
         println!("{report}");
     } else {
@@ -132,9 +139,26 @@ pub(super) fn run(args: PatchArgs, as_json: bool, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// The photos of a folder, at most `limit`, at the model's size. What is no photo is named and passed over.
-fn read(folder: &Path, limit: usize, settings: &Settings, brought: &Brought) -> Result<Photos> {
-    let mut photos = Photos::default();
+fn example_file(number: usize) -> String {
+    format!("example-{}.png", number + 1)
+}
+
+/// Removes the results of an older run, of which there may be more examples.
+fn clear(out: &Path) -> Result<()> {
+    for name in std::iter::once(RECORD.to_string()).chain((0..EXAMPLES).map(example_file)) {
+        let path = out.join(name);
+        if path.exists() {
+            std::fs::remove_file(&path).context(Kind::Storage, || format!("{} cannot be removed", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The photos of a folder, at most `limit`, at the model's size, and how many of them are smaller than that. What is
+/// no photo is named and passed over.
+fn read(folder: &Path, limit: usize, settings: &Settings, brought: &Brought) -> Result<(Photos, u64)> {
+    let (mut photos, mut small) = (Photos::default(), 0);
+    let size = brought.spec.input_size();
     for (name, _) in folder::list(folder)? {
         if photos.views.len() == limit {
             break;
@@ -143,13 +167,17 @@ fn read(folder: &Path, limit: usize, settings: &Settings, brought: &Brought) -> 
         let bytes = std::fs::read(&path).context(Kind::Storage, || format!("{} cannot be read", path.display()))?;
         match decode(&bytes, &settings.data) {
             Ok(photo) => {
-                photos.views.push(view::plain(&photo, brought.spec.input_size(), brought.spec.resize()));
+                small += u64::from(view::is_small(photo.dimensions(), size));
+                photos.views.push(view::plain(&photo, size, brought.spec.resize()));
                 photos.keys.push(name);
             }
             Err(reason) => eprintln!("hardy: {} is passed over: {reason}", path.display()),
         }
     }
-    Ok(photos)
+    if photos.views.is_empty() {
+        return Err(Error::data(format!("no photos found in {}", folder.display())));
+    }
+    Ok((photos, small))
 }
 
 /// Every fourth photo is kept from training.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Adversary, Architecture, Loss, Outer, Settings};
+use super::{Adversary, Architecture, Epsilon, Loss, Outer, Settings};
 use crate::error::{Error, Result};
 use crate::evaluate;
 
@@ -117,6 +117,12 @@ pub(super) fn check(key: &str, value: &Value) -> Result<(), String> {
         "evaluate.attacks" => {
             let names = Vec::<String>::deserialize(value).map_err(|e| e.to_string())?;
             evaluate::attacks(&names).map_err(|e| e.to_string())?;
+        }
+        // That of photos has a norm, and is checked with it.
+        _ if key.contains("epsilon") && key != "attack.epsilons" => {
+            for each in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+                Epsilon::deserialize(each).map_err(|e| e.to_string())?.check_pixel_scale()?;
+            }
         }
         // It travels in a header.
         "http.token" if !text.bytes().all(|b| b.is_ascii_graphic()) => return Err("it cannot be sent".into()),

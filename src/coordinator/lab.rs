@@ -1,7 +1,7 @@
 //! What a job of attacks leaves: beside the place of each photo its adversarial picture, the comparison and
 //! the record; in the end the counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::preparation::{Prepared, read};
 use super::results::put;
@@ -53,16 +53,21 @@ async fn images(job: &Job, tar: Option<&Blob>) -> Result<Vec<Vec<u8>>> {
     ShardReader::new(&bytes[..]).map(|sample| sample.map(|sample| sample.image)).collect()
 }
 
-/// How the files of each photo begin: with its name without extension, unless two photos of a folder share that.
+/// How the files of each photo begin: with its name without extension, or with its whole name where that is claimed by
+/// another photo or by the summary.
 struct Stems(HashMap<String, usize>);
 
 impl Stems {
     fn of(prepared: &Prepared) -> Self {
-        let mut counts = HashMap::new();
+        let mut claims = HashMap::from([(stem(SUMMARY_FILE).to_string(), 1)]);
         for sample in prepared.plan.shards.iter().flat_map(|shard| &shard.samples) {
-            *counts.entry(stem(&sample.path).to_string()).or_insert(0) += 1;
+            let path = sample.path.as_str();
+            // The whole name too: `a.jpg` may need it, so `a.jpg.webp` must not be called `a.jpg`.
+            for claim in BTreeSet::from([path, stem(path)]) {
+                *claims.entry(claim.to_string()).or_insert(0) += 1;
+            }
         }
-        Self(counts)
+        Self(claims)
     }
 
     /// The folder of a photo, with a slash, and how its files begin.
@@ -96,16 +101,29 @@ mod tests {
 
     #[test]
     fn files_are_named_by_the_stem_and_no_two_photos_meet() {
-        let paths = ["rose/a.jpg", "rose/a.png", "rose/b.c.jpg", "d.jpg", "daisy/a.jpg", "x/.y"];
+        let cases = [
+            ("rose/a.jpg", ("rose/", "a.jpg")),
+            ("rose/a.png", ("rose/", "a.png")),
+            ("rose/a.jpg.webp", ("rose/", "a.jpg.webp")),
+            ("rose/b.c.jpg", ("rose/", "b.c")),
+            ("rose/attack.jpg", ("rose/", "attack")),
+            ("attack.jpg", ("", "attack.jpg")),
+            ("d.jpg", ("", "d")),
+            ("daisy/a.jpg", ("daisy/", "a")),
+            ("x/.y", ("x/", ".y")),
+            ("x/plain", ("x/", "plain")),
+        ];
+        let paths = cases.map(|(path, _)| path);
         let sample = |path: &&str| Sample { key: "k".into(), label: 0, path: path.to_string(), sha256: String::new() };
         let samples = paths.iter().map(sample).collect();
         let shards = vec![ShardPlan { split: Split::Test, index: 0, samples }];
         let plan = Plan { classes: vec![], shards, quarantined: vec![], duplicates: vec![] };
         let stems = Stems::of(&Prepared { plan, shards: vec![] });
-        let places: Vec<_> = paths.iter().map(|path| stems.place(path)).collect();
-        let expected =
-            [("rose/", "a.jpg"), ("rose/", "a.png"), ("rose/", "b.c"), ("", "d"), ("daisy/", "a"), ("x/", ".y")];
-        assert_eq!(places, expected);
+        for (path, expected) in cases {
+            assert_eq!(stems.place(path), expected, "{path}");
+        }
+        let places: BTreeSet<_> = paths.iter().map(|path| stems.place(path)).collect();
+        assert_eq!(places.len(), paths.len());
         assert_eq!(stems.named("rose/a.png", "a.0.1.adversarial.png"), "a.png.0.1.adversarial.png");
         assert_eq!(stems.named("d.jpg", "d.adversarial.png"), "d.adversarial.png");
     }

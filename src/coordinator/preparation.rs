@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use super::source::entries;
 use super::spec::Program;
 use super::stage::Job;
 use super::training::{Shards, output};
 use crate::config::{Balance, DataSettings};
-use crate::dataset::{Finding, Inspected, Photo, Plan, ShardPlan, Split, plan, scan};
+use crate::dataset::{Finding, Inspected, Photo, Plan, ShardPlan, Split, plan, scan, view};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model;
 use crate::store::{Blob, Entry, Key};
@@ -86,6 +87,7 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
     let mut plan = match job.spec.program {
         Program::Train => plan::plan(inspected, &one_side(&s.data), s.job.seed, s.train.replicas)?,
         _ => {
+            warn_of_small(&inspected, s.model.input_size);
             let classes = job.spec.model.as_ref().map(|m| m.classes().to_vec()).unwrap_or_default();
             plan::every_photo(inspected, &classes, &s.data)?
         }
@@ -102,6 +104,18 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
 pub(super) fn one_side(data: &DataSettings) -> DataSettings {
     let val_fraction = if data.test_fraction > 0.0 { 0.0 } else { data.val_fraction };
     DataSettings { val_fraction, ..data.clone() }
+}
+
+/// A model that exists already was made for photos of a size.
+fn warn_of_small(inspected: &[Inspected], side: u32) {
+    let small = |photo: &&Inspected| match photo.finding {
+        Finding::Usable { width, height, .. } => view::is_small((width, height), side),
+        Finding::Unusable(_) | Finding::Unseen(_) => false,
+    };
+    let count = inspected.iter().filter(small).count() as u64;
+    if count > 0 {
+        warn!("{}", view::told_of_small(count));
+    }
 }
 
 /// Has photos decoded once.

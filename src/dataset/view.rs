@@ -29,6 +29,16 @@ pub fn plain(image: &RgbImage, size: u32, resize: Resize) -> RgbImage {
     self::resize(&frame, whole(&frame), size, size)
 }
 
+/// Whether a photo of `dimensions` has fewer pixels than its views, so that they show no more than it.
+pub fn is_small((width, height): (u32, u32), size: u32) -> bool {
+    width.min(height) < size
+}
+
+/// What people are told of `count` such photos.
+pub fn told_of_small(count: u64) -> String {
+    format!("{count} photos are smaller than the network's input and are enlarged")
+}
+
 /// A random view, `size` x `size` pixels: crop, rotation, flip, then brightness, contrast and
 /// saturation, as far as `settings` allow them. With all of them off it is the plain view.
 ///

@@ -41,6 +41,7 @@ impl Plan {
                 attack.reach()
             )));
         }
+        settings.epsilons.iter().try_for_each(|&epsilon| check(epsilon, &attack))?;
         let class = |text: &str, what: &str| match text {
             "" => Ok(None),
             text => find_class(classes, text, what).map(Some),
@@ -63,6 +64,21 @@ impl Plan {
             (false, given) => Budgets::Each(given.to_vec()),
         };
         Ok(Self { attack, budgets, label, target })
+    }
+}
+
+/// Whether an attack can be given so much.
+fn check(epsilon: Epsilon, attack: &Attack) -> Result<()> {
+    let what = format!("attack.epsilons for {attack}, in {}", norm_name(attack.norm()));
+    match attack.norm() {
+        Norm::L2 => Ok(()),
+        Norm::LInf => epsilon.check_pixel_scale().map_err(|why| Error::usage(format!("{what}: {why}"))),
+        Norm::L0 if epsilon.value() <= 1.0 => Ok(()),
+        Norm::L0 => Err(Error::usage(format!(
+            "{what}: epsilon {} is out of range: it says how far a value of a changed pixel may move, 0 to 1; how many \
+             pixels change belongs to the method, as in one-pixel3",
+            epsilon.value()
+        ))),
     }
 }
 
@@ -122,5 +138,24 @@ mod tests {
         assert!(refused(|s| s.target = "3".into()).contains("the target 3 is out of range"));
         let same = refused(|s| (s.label, s.target) = ("1".into(), "rose".into()));
         assert!(same.contains("the target is the label"), "{same}");
+        for method in ["cw", "one-pixel"] {
+            let mut settings = AttackSettings { method: method.into(), smallest: true, ..settings() };
+            let said = plan(&settings).unwrap_err().to_string();
+            assert!(said.contains("is sought in whole levels, in the norm linf"), "{said}");
+            settings.smallest = false;
+            assert!(plan(&settings).is_ok(), "{method}");
+        }
+    }
+
+    #[test]
+    fn an_epsilon_above_1_is_for_l2_alone() {
+        let with = |method: &str| {
+            let epsilons = vec![Epsilon::new(0.5).unwrap(), Epsilon::new(3.0).unwrap()];
+            plan(&AttackSettings { method: method.into(), epsilons, ..settings() })
+        };
+        assert!(with("deepfool").is_ok());
+        let said = |method| with(method).unwrap_err().to_string();
+        assert!(said("pgd20").contains("did you mean 3/255?"), "{}", said("pgd20"));
+        assert!(said("one-pixel").contains("as in one-pixel3"), "{}", said("one-pixel"));
     }
 }

@@ -22,6 +22,9 @@ pub struct Summary {
     pub misclassified: u64,
     /// Of those, the ones that show the target already; not attacked.
     pub on_target: u64,
+    /// Of those, the ones that are smaller than the network's input and were enlarged.
+    #[serde(default)]
+    pub enlarged: u64,
     /// Photos that could not be used, with the reason.
     pub unusable: Vec<(String, String)>,
     /// Each budget, or each smallest level that was found.
@@ -135,6 +138,7 @@ impl Summary {
             n: records.len() as u64,
             misclassified: state(State::Misclassified),
             on_target: state(State::Target),
+            enlarged: records.iter().filter(|r| r.enlarged).count() as u64,
             unusable,
             never_broken: smallest.then(|| attacked - records.iter().filter(|r| !r.findings.is_empty()).count() as u64),
             budgets,
@@ -155,6 +159,9 @@ impl Summary {
         }
         if !self.unusable.is_empty() {
             text.push_str(&format!(", {} more cannot be used", self.unusable.len()));
+        }
+        if self.enlarged > 0 {
+            text.push_str(&format!("\n  {}", crate::dataset::view::told_of_small(self.enlarged)));
         }
         text.push_str("\n\n");
         for budget in &self.budgets {

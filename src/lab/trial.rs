@@ -93,11 +93,7 @@ pub fn examine(
     match &plan.budgets {
         Budgets::Each(epsilons) => {
             for &epsilon in epsilons {
-                let tag = if epsilons.len() > 1 {
-                    format!(".{}", shown(epsilon, norm).replace('/', "-"))
-                } else {
-                    String::new()
-                };
+                let tag = if epsilons.len() > 1 { ending(epsilon, norm) } else { String::new() };
                 for (at, hit) in standing.iter().zip(lab.strike(subjects, &specimens, &standing, epsilon)?) {
                     lab.keep(&subjects[*at], &mut specimens[*at], hit, &tag)?;
                 }
@@ -125,6 +121,15 @@ pub fn examine(
         }
     }
     Ok(specimens)
+}
+
+/// What tells the pictures of one ε from those of another. A number keeps its point, so that no ending is the end of
+/// another, as `.5` is of `.0.5`: pictures of `a.0.jpg` and `a.jpg` never meet.
+fn ending(epsilon: Epsilon, norm: &str) -> String {
+    match norm {
+        "linf" => format!(".{}", epsilon.to_string().replace('/', "-")),
+        _ => format!(".{:?}", epsilon.value()),
+    }
 }
 
 struct Lab<'a> {

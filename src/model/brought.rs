@@ -36,6 +36,9 @@ pub enum Described {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScriptSpec {
+    /// The file's name, for messages; the JSON beside it need not repeat it.
+    #[serde(default)]
+    pub file: String,
     /// Class names in the order of the logits.
     pub classes: Vec<String>,
     /// Side of the square input in pixels.
@@ -208,6 +211,7 @@ fn described(path: &Path, hints: &ScriptHints) -> Result<ScriptSpec> {
     };
     let from = |field: fn(&ScriptSpec) -> [f32; 3]| written.as_ref().map(field);
     Ok(ScriptSpec {
+        file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         classes,
         input_size: hints.input_size.or(written.as_ref().map(|s| s.input_size)).ok_or_else(|| missing("input-size"))?,
         resize: written.as_ref().map_or_else(squash, |s| s.resize),

@@ -75,7 +75,7 @@ mod tests {
     use crate::attack::{Objective, gradient};
     use crate::error::Kind;
     use crate::model::tests::formula_images;
-    use crate::model::{Brought, ScriptHints, bring};
+    use crate::model::{Brought, ScriptHints, bring, caught};
     use std::path::Path;
 
     fn fixture(name: &str) -> std::path::PathBuf {
@@ -166,6 +166,25 @@ mod tests {
         assert!(load(&traced(|x| x.mean_dim([2, 3].as_slice(), false, None))).unwrap().is_differentiable());
         let single = traced(|x| x.mean_dim([2, 3].as_slice(), false, None).reshape([1, 3]));
         let said = load(&single).unwrap_err().chain();
-        assert!(said.contains("does not take 3 pictures of 32x32"), "{said}");
+        assert!(said.contains("traced.pt does not take these 3 pictures of 32x32"), "{said}");
+    }
+
+    #[test]
+    fn a_script_that_fails_on_pictures_unlike_those_it_was_tried_on_is_an_error_and_no_panic() {
+        // An index that is 0 for pictures of one grey, and out of range for all others.
+        let picky = traced(|x| {
+            let mean = x.mean_dim([2, 3].as_slice(), true, None);
+            let spread = (x - &mean).abs().max() * 1e6;
+            let only = Tensor::zeros([1], (tch::Kind::Float, Device::Cpu));
+            mean.flatten(1, -1) + only.index_select(0, &spread.to_kind(tch::Kind::Int64).view([1]))
+        });
+        let model = load(&picky).unwrap();
+        let images = formula_images(32, 32);
+        let error = caught(|| Ok(tch::no_grad(|| model.logits(&images)))).unwrap_err();
+        assert_eq!(error.kind(), Kind::Model);
+        assert!(error.chain().contains("traced.pt does not take these 1 pictures"), "{}", error.chain());
+        assert!((images.set_requires_grad(true) * 2.0).requires_grad(), "gradients are on again");
+        let other = std::panic::catch_unwind(|| caught::<()>(|| std::panic::resume_unwind(Box::new("a fault"))));
+        assert!(other.is_err(), "faults of Hardy's own are no fault of the file");
     }
 }

@@ -40,6 +40,8 @@ pub use fold::{export, fold, fresh, new_head};
 pub use network::{Leaf, Network};
 pub(crate) use saved::imagenet_classes;
 pub use saved::{SPEC_FILE, WEIGHTS_FILE, files, load_model, save_model, write_whole};
+#[cfg(feature = "compute")]
+pub(crate) use script::caught;
 pub use spec::ModelSpec;
 pub use weights::Weights;
 

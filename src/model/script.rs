@@ -1,14 +1,22 @@
 //! A TorchScript network on a device.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use tch::{CModule, Device, Kind, Tensor};
 
 use super::brought::ScriptSpec;
 use crate::error::{Context, Error, Result};
 
+/// Every message about a file begins like this.
+const ABOUT: &str = "the TorchScript file";
+
 /// A traced or scripted network with the pixel scale in front of it.
 #[derive(Debug)]
 pub struct Script {
     module: CModule,
+    /// For messages.
+    file: String,
+    classes: i64,
     mean: Tensor,
     std: Tensor,
     device: Device,
@@ -27,7 +35,8 @@ impl Script {
     pub fn load(spec: &ScriptSpec, bytes: &[u8], device: Device) -> Result<Self> {
         tch::jit::set_graph_executor_optimize(false);
         let module = CModule::load_data_on_device(&mut &bytes[..], device);
-        let mut module = module.context(crate::error::Kind::Model, || "the TorchScript file is damaged".into())?;
+        let damaged = || format!("{ABOUT} {} is damaged", spec.file);
+        let mut module = module.context(crate::error::Kind::Model, damaged)?;
         module.set_eval();
         // Else every step would pay for gradients that nobody reads.
         for (_, parameter) in module.named_parameters().unwrap_or_default() {
@@ -35,23 +44,12 @@ impl Script {
         }
         let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device);
         let (mean, std) = (channels(spec.mean), channels(spec.std));
-        let mut script = Self { module, mean, std, device, differentiable: false };
+        let (file, classes) = (spec.file.clone(), spec.classes.len() as i64);
+        let mut script = Self { module, file, classes, mean, std, device, differentiable: false };
         let side = i64::from(spec.input_size);
         for count in [1, 3] {
             let pictures = Tensor::full([count, 3, side, side], 0.5, (Kind::Float, device)).set_requires_grad(true);
-            let logits = script.attempt(&pictures).map_err(|e| {
-                Error::model(format!("the TorchScript file does not take {count} pictures of {side}x{side} pixels"))
-                    .because(first_line(&e))
-            })?;
-            let expected = [count, spec.classes.len() as i64];
-            if logits.size() != expected {
-                return Err(Error::model(format!(
-                    "the TorchScript file gives {:?} for {count} pictures and {} classes; needed is {expected:?}",
-                    logits.size(),
-                    spec.classes.len()
-                )));
-            }
-            script.differentiable = logits.requires_grad();
+            script.differentiable = script.attempt(&pictures)?.requires_grad();
         }
         Ok(script)
     }
@@ -60,14 +58,29 @@ impl Script {
     /// [`is_differentiable`](Self::is_differentiable).
     ///
     /// # Panics
-    /// When the program in the file fails on images unlike those it was tried on.
+    /// When the program in the file fails on images unlike those it was tried on: without a word, up to [`caught`] or
+    /// to whoever else catches it, who is given the message.
     pub fn logits(&self, images: &Tensor) -> Tensor {
-        self.attempt(images).unwrap_or_else(|e| panic!("the TorchScript file failed: {}", first_line(&e)))
+        // `no_grad` around it would leave gradients off for good; `with_grad` leaves them on in the same way.
+        self.attempt(images).unwrap_or_else(|e| tch::with_grad(|| resume_unwind(Box::new(e.chain()))))
     }
 
-    fn attempt(&self, images: &Tensor) -> Result<Tensor, tch::TchError> {
+    fn attempt(&self, images: &Tensor) -> Result<Tensor> {
         let input = (images - &self.mean) / &self.std;
-        Ok(self.module.forward_ts(&[input])?.to_kind(Kind::Float))
+        let (file, count, classes) = (&self.file, images.size()[0], self.classes);
+        let logits = self.module.forward_ts(&[input]).map_err(|e| {
+            let side = images.size()[2];
+            Error::model(format!("{ABOUT} {file} does not take these {count} pictures of {side}x{side} pixels"))
+                .because(first_line(&e))
+        })?;
+        let expected = [count, classes];
+        if logits.size() != expected {
+            let given = logits.size();
+            return Err(Error::model(format!(
+                "{ABOUT} {file} gives {given:?} for {count} pictures and {classes} classes; needed is {expected:?}"
+            )));
+        }
+        Ok(logits.to_kind(Kind::Float))
     }
 
     /// Whether gradients reach the images.
@@ -79,6 +92,14 @@ impl Script {
     pub fn device(&self) -> Device {
         self.device
     }
+}
+
+/// Runs `work`. That a TorchScript file fails in it is an error, though attacks know of none.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| match panic.downcast_ref::<String>() {
+        Some(said) if said.starts_with(ABOUT) => Err(Error::model(said.as_str())),
+        _ => resume_unwind(panic),
+    })
 }
 
 /// libtorch's messages go on with a trace of its own stack.

@@ -152,6 +152,35 @@ fn photos_beside_each_other_are_what_the_model_sees_or_what_is_given() {
 }
 
 #[test]
+fn no_file_takes_the_place_of_another() {
+    let scene = Scene::new();
+    // Claimed by the counts, by one another, and by the endings of two budgets: a.0 with .5, a with .0.5.
+    let names = ["attack.png", "a.png", "a.0.png", "b.png", "b.bmp", "b.png.bmp"];
+    for (number, name) in names.iter().enumerate() {
+        scene.picture(&format!("flat/{name}"), number % 3, number as u64);
+    }
+    let summary = scene.attacked(&scene.path("flat"), "out", &["--method", "deepfool", "--epsilon", "0.5,5"]);
+    assert_eq!((&summary["n"], &summary["misclassified"]), (&6.into(), &0.into()));
+    let found = files(&scene.path("out"));
+    // Of each photo a record, and two pictures for each budget.
+    assert_eq!(found.len(), 1 + 5 * names.len(), "{found:?}");
+    let records = found.iter().filter(|name| name.ends_with(".json") && *name != "attack.json");
+    let images: Vec<Value> = records.map(|name| record(&scene.path("out").join(name))["image"].clone()).collect();
+    assert_eq!(images, ["a.0.png", "a.png", "attack.png", "b.bmp", "b.png.bmp", "b.png"]);
+}
+
+#[test]
+fn photos_smaller_than_the_networks_input_are_counted() {
+    let scene = Scene::new();
+    scene.picture("flat/large.png", 0, 1);
+    image::RgbImage::from_pixel(50, 20, image::Rgb([140, 120, 120])).save(scene.path("flat/small.png")).unwrap();
+    let told = scene.attack(&scene.path("flat"), "out", &[]).output().unwrap();
+    assert!(text(&told.stdout).contains("1 photos are smaller than the network's input"), "{told:?}");
+    assert_eq!(record(&scene.path("out/attack.json"))["enlarged"], 1);
+    assert_eq!(record(&scene.path("out/small.json"))["enlarged"], true);
+}
+
+#[test]
 fn the_smallest_epsilon_of_each_photo_is_counted() {
     let scene = Scene::new();
     let photos = scene.photos(3);

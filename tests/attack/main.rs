@@ -1,7 +1,9 @@
 //! `hardy attack` from end to end, on a small TorchScript network that tests/python/script_fixture.py made.
 #![allow(clippy::unwrap_used)]
 
+mod evaluate;
 mod folder;
+mod patch;
 mod photo;
 mod refusals;
 mod scene;

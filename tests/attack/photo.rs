@@ -60,6 +60,20 @@ fn the_smallest_epsilon_works_and_no_smaller_one_does() {
 }
 
 #[test]
+fn an_epsilon_in_l2_is_the_length_of_the_whole_change() {
+    let scene = Scene::new();
+    let photo = scene.picture("a.png", 0, 7);
+    let record = scene.attacked(&photo, "out", &["--norm", "l2", "--method", "deepfool", "--epsilon", "3"]);
+    let [finding] = &record["findings"].as_array().unwrap()[..] else { panic!("{record}") };
+    assert_eq!((&record["norm"], &finding["epsilon"]), (&"l2".into(), &3.0.into()));
+    assert_eq!(finding["float"]["broken"], true, "{finding}");
+    for side in ["float", "saved"] {
+        let length = finding[side]["l2"].as_f64().unwrap();
+        assert!(length > 0.0 && length <= 3.0, "{finding}");
+    }
+}
+
+#[test]
 fn a_target_is_reached_or_said_not_to_be() {
     let scene = Scene::new();
     let photo = scene.picture("a.png", 0, 3);

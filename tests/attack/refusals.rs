@@ -20,7 +20,12 @@ fn flags_that_make_no_sense_are_refused_with_a_way_out() {
         (&["--method", "fsgm"], "there is no attack 'fsgm'"),
         (&["--method", "n-fgsm"], "it is for training"),
         (&["--norm", "l2", "--method", "fgsm"], "an attack in linf"),
+        (&["--norm", "l2", "--epsilon", "2000"], "in l2 up to 1000"),
+        (&["--norm", "l0", "--epsilon", "3"], "as in one-pixel3"),
         (&["--min-epsilon", "--epsilon", "0.1"], "cannot be used with"),
+        (&["--min-epsilon", "--norm", "l2"], "is sought in whole levels, in the norm linf; cw is an attack in l2"),
+        (&["--min-epsilon", "--norm", "l0"], "one-pixel is an attack in l0"),
+        (&["--min-epsilon", "--method", "deepfool"], "deepfool is an attack in l2"),
         (&["--set", "attack.epsilon=0.1"], "did you mean 'attack.epsilons'?"),
         (&["--mean", "0.5"], "three numbers"),
     ] {

@@ -65,6 +65,22 @@ fn square_finds_the_corner_of_the_ball_and_nothing_beyond() {
 }
 
 #[test]
+fn squares_shrink_as_in_autoattack_and_within_a_small_budget() {
+    let images = Tensor::zeros([1, 3, 224, 224], (Kind::Float, Device::Cpu));
+    // The first query shows the stripes; the sides are those of the authors' program for its iterations 0, 10, ….
+    let standard =
+        [(1, 200), (11, 200), (12, 142), (52, 100), (202, 71), (502, 50), (1002, 35), (2002, 25), (4002, 18)];
+    for (query, side) in standard {
+        assert_eq!(square::side(&images, query, 5000), side, "{query}");
+        assert_eq!(square::side(&images, query, 10_000), side, "{query}");
+    }
+    assert_eq!(square::side(&images, 5000, 5000), 18);
+    for (query, side) in [(1, 200), (2, 100), (4, 71), (7, 50), (12, 35), (22, 25), (42, 18), (62, 13), (82, 9)] {
+        assert_eq!(square::side(&images, query, 100), side, "{query}");
+    }
+}
+
+#[test]
 fn any_number_of_classes_will_do() {
     let images = (wave(&[6, 3, 4, 4], 0.61, 0.4) * 0.5 + 0.5).to_kind(Kind::Float);
     for classes in [2, 3, 4, 5, 10, 1000] {
