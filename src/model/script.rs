@@ -1,5 +1,8 @@
 //! A TorchScript network on a device.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tch::{CModule, Device, Kind, Tensor};
 
 use super::brought::ScriptSpec;
@@ -13,6 +16,7 @@ pub struct Script {
     std: Tensor,
     device: Device,
     differentiable: bool,
+    looks: Arc<AtomicU64>,
 }
 
 impl Script {
@@ -35,7 +39,7 @@ impl Script {
         }
         let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device);
         let (mean, std) = (channels(spec.mean), channels(spec.std));
-        let mut script = Self { module, mean, std, device, differentiable: false };
+        let mut script = Self { module, mean, std, device, differentiable: false, looks: Arc::default() };
         let side = i64::from(spec.input_size);
         for count in [1, 3] {
             let pictures = Tensor::full([count, 3, side, side], 0.5, (Kind::Float, device)).set_requires_grad(true);
@@ -56,6 +60,11 @@ impl Script {
         Ok(script)
     }
 
+    /// The same network counting in `looks` how often it is shown images.
+    pub fn counted(self, looks: Arc<AtomicU64>) -> Self {
+        Self { looks, ..self }
+    }
+
     /// Logits `[N, K]` of `images`: `[N, 3, H, W]`, f32 in `[0, 1]`. Differentiable in `images` where
     /// [`is_differentiable`](Self::is_differentiable).
     ///
@@ -66,6 +75,7 @@ impl Script {
     }
 
     fn attempt(&self, images: &Tensor) -> Result<Tensor, tch::TchError> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let input = (images - &self.mean) / &self.std;
         Ok(self.module.forward_ts(&[input])?.to_kind(Kind::Float))
     }
