@@ -72,6 +72,7 @@ impl Home {
                 access: settings.store.clone(),
                 metrics: WorkerMetrics::default(),
                 pulse: Pulse::default(),
+                stall: Duration::from_secs(settings.worker.stall),
             })?;
             running.spawn(worker.run(stop.clone(), Duration::ZERO, Duration::ZERO));
         }

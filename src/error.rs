@@ -47,6 +47,11 @@ impl Kind {
             Kind::Interrupted => 130,
         }
     }
+
+    /// Whether store or broker failed, and not what they hold: it may pass, and whoever waits can go on.
+    pub fn is_outage(self) -> bool {
+        matches!(self, Kind::Storage | Kind::Queue)
+    }
 }
 
 /// An error with its kind, its message and what caused it.

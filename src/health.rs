@@ -40,9 +40,16 @@ impl Pulse {
 
     /// Waits for `event`, beating.
     pub async fn during<T>(&self, event: impl Future<Output = T>) -> T {
+        self.during_while(event, || true).await
+    }
+
+    /// Waits for `event`, beating as long as it `goes_on`.
+    pub async fn during_while<T>(&self, event: impl Future<Output = T>, goes_on: impl Fn() -> bool) -> T {
         tokio::pin!(event);
         loop {
-            self.beat();
+            if goes_on() {
+                self.beat();
+            }
             tokio::select! {
                 happened = &mut event => return happened,
                 () = tokio::time::sleep(BEAT) => {}
@@ -144,6 +151,21 @@ mod tests {
         assert!(health.alive_within(Duration::from_secs(60)).is_ok());
         let hung = health.alive_within(Duration::ZERO).unwrap_err();
         assert!(hung.chain().contains("the worker w.0 has hung"), "{hung}");
+    }
+
+    #[tokio::test]
+    async fn a_loop_whose_work_does_not_go_on_is_named() {
+        let health = Health::default();
+        let pulse = health.pulse("the worker w.0");
+        let short = Duration::from_millis(100);
+        let waiting = async |goes_on: bool| {
+            tokio::time::sleep(short).await;
+            let work = pulse.during_while(std::future::pending::<()>(), || goes_on);
+            assert!(timeout(short / 4, work).await.is_err());
+            health.alive_within(short).is_ok()
+        };
+        assert!(waiting(true).await);
+        assert!(!waiting(false).await);
     }
 
     #[tokio::test]

@@ -36,6 +36,8 @@ pub mod dataset;
 pub mod embedded;
 pub mod error;
 pub mod evaluate;
+#[cfg(test)]
+mod faulty;
 pub mod gate;
 pub mod gc;
 pub mod health;

@@ -212,6 +212,32 @@ impl Work {
             Self::Features { .. } => "features",
         }
     }
+
+    /// Whether a model is computed with, on the device that the job asks for.
+    pub fn needs_device(&self) -> bool {
+        match self {
+            Self::Augment { .. }
+            | Self::Train(_)
+            | Self::Evaluate { .. }
+            | Self::Attack { .. }
+            | Self::Features { .. } => true,
+            Self::Inspect { .. } | Self::Shard { .. } | Self::Merge { .. } | Self::Nothing { .. } => false,
+        }
+    }
+
+    /// The objects that tell it from other tasks of its kind: shards, or lists of photos.
+    pub fn shards(&self) -> &[Blob] {
+        match self {
+            Self::Inspect { photos: blob }
+            | Self::Shard { plan: blob }
+            | Self::Augment { shard: blob, .. }
+            | Self::Evaluate { shard: blob, .. }
+            | Self::Attack { shard: blob, .. }
+            | Self::Features { shard: blob, .. } => std::slice::from_ref(blob),
+            Self::Train(work) => &work.shards,
+            Self::Merge { .. } | Self::Nothing { .. } => &[],
+        }
+    }
 }
 
 /// One replica's round of training.
@@ -320,6 +346,11 @@ pub enum Report {
         error: String,
         /// The exit code of its kind.
         code: u8,
+    },
+    /// This worker cannot do it: its disk, its credentials or its device stand in the way. Another one may.
+    Declined {
+        /// One line for a person.
+        error: String,
     },
 }
 

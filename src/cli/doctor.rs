@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::jobs::print_json;
 use super::{SettingsArgs, cluster, compute, weights};
-use crate::config::Settings;
+use crate::config::{ModelSettings, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::queue::{self, Topic};
 use crate::store::{Key, S3Store, Store};
@@ -45,7 +45,7 @@ pub(super) fn run(args: DoctorArgs, as_json: bool) -> Result<()> {
         Ok(findings)
     })?;
     if !args.client {
-        findings.push(device());
+        findings.push(device(&settings.model));
         findings.push(Finding {
             what: "starting weights".into(),
             result: weights::starting(&settings).map(|found| match found {
@@ -119,12 +119,15 @@ async fn store(settings: &Settings) -> Vec<Finding> {
     vec![Finding { what: "store".into(), result: found.await, advice: "the folder must exist and be writable" }]
 }
 
-/// Starts the program that computes and asks it what it would compute with.
-fn device() -> Finding {
-    let advice = "libtorch must be found: run deploy/setup.sh and make build, or use the worker's image";
+/// Starts the program that computes and asks it what it would compute with, given these settings.
+fn device(settings: &ModelSettings) -> Finding {
+    let advice = "libtorch must be found: run deploy/setup.sh and make build, or use the worker's image; and model.device \
+                  and model.bf16 must name what this machine has";
     let result = compute::beside().and_then(|program| {
         let failed = |why: String| Error::new(Kind::Model, format!("{} does not work: {why}", program.display()));
-        let output = Command::new(&program).arg("device").output().map_err(|e| failed(e.to_string()))?;
+        let asked = [format!("model.device={}", settings.device), format!("model.bf16={}", settings.bf16)];
+        let asked = asked.iter().flat_map(|setting| ["--set", setting]);
+        let output = Command::new(&program).arg("device").args(asked).output().map_err(|e| failed(e.to_string()))?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_string()),
             false => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_string())),

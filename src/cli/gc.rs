@@ -15,8 +15,9 @@ use crate::gc::{self, Sum};
   hardy gc --keep-days 7
   hardy gc --set store.url=flowers-run/.hardy   # what killed attempts of a `hardy run` left
 
-Removes outputs of attempts that failed or came second, logs of coordinators that were succeeded, and
-whole jobs that ended more than --keep-days ago. What counts, or may still count, stays.")]
+Removes outputs of attempts that failed or came second, logs of coordinators that were succeeded, whole
+jobs that ended more than --keep-days ago, and what was copied for jobs that were never submitted, once
+nothing has been added to it for two days. What counts, or may still count, stays.")]
 pub(super) struct GcArgs {
     #[command(flatten)]
     settings: SettingsArgs,
@@ -44,6 +45,7 @@ pub(super) fn run(args: GcArgs, as_json: bool) -> Result<()> {
     line("attempts that do not count", collected.attempts);
     line("logs of earlier coordinators", collected.logs);
     line(&format!("{} jobs that ended long ago", collected.expired_jobs.len()), collected.expired);
+    line("copied for jobs never submitted", collected.unfinished);
     if args.dry_run {
         println!("nothing was removed (--dry-run)");
     }

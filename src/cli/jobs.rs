@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::SettingsArgs;
 use super::cluster;
+use super::watch::pace;
 use crate::coordinator::export;
 use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs, State, Status};
@@ -153,10 +154,7 @@ fn describe(status: &Status) -> String {
     if let Some(stage) = &status.stage {
         text += &format!("stage      {}: {} of {} tasks", stage.name, stage.done, stage.tasks);
         if status.state == State::Running {
-            text += &format!(", {:.1} images/s", status.images_per_second);
-            if let Some(left) = status.stage_seconds_left {
-                text += &format!(", about {left:.0} s left");
-            }
+            text += &format!(", {}", pace(status));
         }
         text += "\n";
     }
@@ -167,6 +165,9 @@ fn describe(status: &Status) -> String {
     if status.failures > 0 {
         let last = status.last_failure.as_deref().unwrap_or_default();
         text += &format!("failures   {} attempts, the last: {last}\n", status.failures);
+    }
+    if let Some(last) = &status.last_declined {
+        text += &format!("declined   {} times, the last: {last}\n", status.declined);
     }
     for lost in &status.left_out {
         text += &format!("left out   {} {}\n", lost.task, lost.why);

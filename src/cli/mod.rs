@@ -23,6 +23,8 @@ mod allocator;
 #[cfg(feature = "compute")]
 mod attack;
 #[cfg(feature = "compute")]
+mod audience;
+#[cfg(feature = "compute")]
 mod bench_gpu;
 #[cfg(feature = "compute")]
 mod nightly;
@@ -139,7 +141,11 @@ enum Command {
     Config(config::ConfigCommand),
     /// Say what is computed with.
     #[command(hide = true)]
-    Device,
+    Device {
+        /// Settings of section `model` that are not the defaults.
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
     /// Check a GPU against the CPU and measure it.
     #[command(hide = true)]
     BenchGpu(bench_gpu::BenchArgs),
@@ -222,7 +228,7 @@ impl Cli {
             | Command::Predict(_)
             | Command::Nightly(_)
             | Command::Worker(_)
-            | Command::Device
+            | Command::Device { .. }
             | Command::BenchGpu(_) => Err(compute::hand_over()),
         }
     }
@@ -243,8 +249,10 @@ impl Cli {
             Command::Worker(args) => worker::run(args),
             Command::Completions(args) => completions::run(args),
             Command::BenchGpu(args) => bench_gpu::run(args),
-            Command::Device => {
-                let device = crate::model::device("auto")?;
+            Command::Device { set } => {
+                let settings = Layers::new()?.set(&set)?.resolve()?.settings.model;
+                crate::model::check_device(&settings)?;
+                let device = crate::model::device(&settings.device)?;
                 println!(
                     "{}, libtorch {}, {}",
                     format!("{device:?}").to_lowercase(),

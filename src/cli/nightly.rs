@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
+use super::audience::{Audience, observer};
 use super::jobs::print_json;
 use super::run::{lock, source};
-use super::terminal::{Audience, observer};
 use super::{SettingsArgs, cluster, simulate, weights};
 use crate::coordinator::{JobSpec, Night, Outcome, Place, export, tonight};
 use crate::embedded::Home;

@@ -7,8 +7,8 @@ use clap::Args;
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
+use super::audience::{Audience, observer};
 use super::model::{Contest, Models, ScriptArgs, place, sha256};
-use super::terminal::{Audience, observer};
 use super::{SettingsArgs, cluster, weights};
 use crate::config::{JobKind, Layers, Settings};
 use crate::coordinator::{JobSpec, Program, export};

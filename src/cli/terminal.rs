@@ -1,72 +1,55 @@
-//! Progress for people: a bar on a terminal, plain lines in a log; for programs, JSON lines.
+//! Progress for people: a bar on a terminal, plain lines in a log.
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
 
-use crate::coordinator::{Observer, Progress};
+use crate::coordinator::Progress;
 use crate::report::RoundRecord;
 
 /// A stage of a log is mentioned again after this long.
 const REMINDER: Duration = Duration::from_secs(30);
 
-/// Who watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Audience {
-    Nobody,
-    Person,
-    #[cfg_attr(not(feature = "compute"), expect(dead_code, reason = "jobs of a cluster print their whole status"))]
-    Program,
-}
-
-/// Tells `audience` what a job does, on stderr.
-pub(super) fn observer(audience: Audience) -> Observer {
-    match audience {
-        Audience::Nobody => Observer::new(|_| {}),
-        Audience::Program => Observer::new(|progress| {
-            if let Some(line) = as_json(progress) {
-                eprintln!("{line}");
-            }
-        }),
-        Audience::Person => {
-            let screen = Mutex::new(Screen::new());
-            Observer::new(move |progress| {
-                screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).show(progress);
-            })
-        }
-    }
-}
-
-struct Screen {
+/// What a person sees of a job.
+pub(super) struct Screen {
     bar: ProgressBar,
     terminal: bool,
     stage: String,
     tasks: usize,
     done: usize,
+    /// Those done before this began to watch.
+    known: usize,
     images: u64,
     began: Instant,
     spoke: Instant,
+    /// The pace in the words of somebody who knows more of it.
+    told: Option<String>,
 }
 
 impl Screen {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let now = Instant::now();
-        Self { bar, terminal, stage: String::new(), tasks: 0, done: 0, images: 0, began: now, spoke: now }
+        let (stage, tasks, done, known, images) = (String::new(), 0, 0, 0, 0);
+        Self { bar, terminal, stage, tasks, done, known, images, began: now, spoke: now, told: None }
     }
 
-    fn show(&mut self, progress: &Progress) {
+    /// Has the pace shown in these words from now on.
+    pub(super) fn pace(&mut self, words: String) {
+        self.told = Some(words);
+    }
+
+    pub(super) fn show(&mut self, progress: &Progress) {
         match progress {
             Progress::Stage { name, tasks, done } => {
-                (self.stage, self.tasks, self.done, self.images) = (name.clone(), *tasks, *done, 0);
+                (self.stage, self.tasks, self.images) = (name.clone(), *tasks, 0);
+                (self.done, self.known) = (*done, *done);
                 (self.began, self.spoke) = (Instant::now(), Instant::now());
                 if self.terminal {
                     self.bar = ProgressBar::new(*tasks as u64).with_position(*done as u64);
-                    let style = "{prefix:32!} {bar:24} {pos}/{len} tasks  {msg}  {elapsed} (ETA {eta})";
+                    let style = "{prefix:32!} {bar:24} {pos}/{len} tasks  {elapsed}  {msg}";
                     if let Ok(style) = ProgressStyle::with_template(style) {
                         self.bar.set_style(style);
                     }
@@ -76,15 +59,12 @@ impl Screen {
             }
             Progress::Images(count) => {
                 self.images += count;
-                self.bar.set_message(self.rate());
-                if !self.terminal && self.spoke.elapsed() > REMINDER {
-                    self.spoke = Instant::now();
-                    eprintln!("  {}: {}/{} tasks, {}", self.stage, self.done, self.tasks, self.rate());
-                }
+                self.remark();
             }
             Progress::TaskDone => {
                 self.done += 1;
                 self.bar.set_position(self.done as u64);
+                self.remark();
             }
             Progress::StageDone { name } => {
                 self.bar.finish_and_clear();
@@ -106,7 +86,11 @@ impl Screen {
             }
             Progress::Round(record) => self.say(&line(record)),
             // The log says it already.
-            Progress::Failure { .. } | Progress::LeftOut(_) | Progress::Heard(_) | Progress::Pictures { .. } => {}
+            Progress::Failure { .. }
+            | Progress::Declined { .. }
+            | Progress::LeftOut(_)
+            | Progress::Heard(_)
+            | Progress::Pictures { .. } => {}
             Progress::Night(ended) => self.say(&ended.line()),
             Progress::Guard(event) => self.say(&format!("guard, round {}: {}", event.round + 1, event.what)),
         }
@@ -117,6 +101,27 @@ impl Screen {
         format!("{} images, {:.1}/s", self.images, self.images as f64 / seconds)
     }
 
+    /// Says how the stage goes: beside the bar, or in a line now and then.
+    fn remark(&mut self) {
+        let how = self.told.clone().unwrap_or_else(|| self.rate() + &self.left());
+        if !self.terminal && self.spoke.elapsed() > REMINDER {
+            self.spoke = Instant::now();
+            eprintln!("  {}: {}/{} tasks, {how}", self.stage, self.done, self.tasks);
+        }
+        self.bar.set_message(how);
+    }
+
+    /// How long the stage will go on, once that can be said.
+    fn left(&self) -> String {
+        match self.done - self.known {
+            0 => String::new(),
+            done => {
+                let open = self.tasks.saturating_sub(self.done);
+                left(self.began.elapsed().as_secs_f64() * open as f64 / done as f64)
+            }
+        }
+    }
+
     fn after(&self) -> String {
         if self.images > 0 { format!(", {}", self.rate()) } else { String::new() }
     }
@@ -124,6 +129,11 @@ impl Screen {
     fn say(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
+}
+
+/// What is said of the time that remains.
+pub(super) fn left(seconds: f64) -> String {
+    format!(", about {seconds:.0} s left")
 }
 
 /// A round in one line.
@@ -143,22 +153,6 @@ fn line(r: &RoundRecord) -> String {
         held("PGD", r.held_pgd),
         if r.best { "  *" } else { "" },
     )
-}
-
-fn as_json(progress: &Progress) -> Option<serde_json::Value> {
-    Some(match progress {
-        Progress::Stage { name, tasks, done } => {
-            json!({ "event": "stage", "name": name, "tasks": tasks, "done": done })
-        }
-        Progress::StageDone { name } => json!({ "event": "stage_done", "name": name }),
-        Progress::Round(record) => json!({ "event": "round", "round": record }),
-        Progress::Night(ended) => json!({ "event": "night", "night": ended }),
-        Progress::Guard(event) => json!({ "event": "guard", "guard": event }),
-        Progress::TaskDone => json!({ "event": "task_done" }),
-        Progress::Failure { task, error } => json!({ "event": "failure", "task": task, "error": error }),
-        Progress::LeftOut(lost) => json!({ "event": "left_out", "task": lost.task, "why": lost.why }),
-        Progress::Images(_) | Progress::Heard(_) | Progress::Pictures { .. } => return None,
-    })
 }
 
 /// A bar for `count` things, hidden where there is no terminal.

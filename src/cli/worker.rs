@@ -73,6 +73,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
             let setup = Setup {
                 cache: scratch.path().join(&id.0),
                 pulse: health.pulse(format!("worker {id}")),
+                stall: Duration::from_secs(settings.worker.stall),
                 metrics: metrics.clone(),
                 id,
                 queue: queue.clone(),

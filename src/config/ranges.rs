@@ -80,6 +80,7 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("worker.count", 0.0, 1024.0),
     ("worker.grace", 0.0, 86_400.0),
     ("worker.idle", 0.0, 86_400.0),
+    ("worker.stall", 60.0, 604_800.0),
 ];
 
 /// The range of `key` in words, where it has one.

@@ -130,7 +130,7 @@ settings! {
     /// The object store.
     StoreSettings { url: String, endpoint: String, region: String, path_style: bool }
     /// The workers of this process.
-    WorkerSettings { count: usize, cache: String, grace: u64, idle: u64 }
+    WorkerSettings { count: usize, cache: String, grace: u64, idle: u64, stall: u64 }
     /// What is told to browsers and to Prometheus.
     HttpSettings { listen: String, token: Secret }
     /// Everything.
@@ -160,7 +160,7 @@ impl Settings {
         }
         settings.store = StoreSettings { url: "".into(), endpoint: "".into(), region: "".into(), path_style: true };
         settings.webhook.url.clear();
-        settings.worker = WorkerSettings { count: 0, cache: "".into(), grace: 0, idle: 0 };
+        settings.worker = WorkerSettings { count: 0, cache: "".into(), grace: 0, idle: 0, stall: 0 };
         settings.http = HttpSettings { listen: "".into(), token: Secret::default() };
         settings
     }

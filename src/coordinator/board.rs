@@ -125,6 +125,10 @@ impl Notes {
                 status.failures += 1;
                 status.last_failure = Some(format!("{task}: {error}"));
             }
+            Progress::Declined { worker, error } => {
+                status.declined += 1;
+                status.last_declined = Some(format!("{worker}: {error}"));
+            }
             Progress::LeftOut(lost) if status.left_out.contains(lost) => {}
             Progress::LeftOut(lost) => keep(&mut status.left_out, lost.clone(), LEFT_OUT),
             // A night that goes on once more passes through its rounds again.

@@ -124,17 +124,18 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Runs one job to its end and writes down how it ended. Fails when store or queue do.
+    /// Runs one job to its end and writes down how it ended. Fails when store or queue do, and for nothing that lies
+    /// on them: one damaged job must not hold up the others.
     async fn job(&self, jobs: &Jobs, id: &JobId, inbox: Inbox, cancel: CancellationToken) -> Result<Status> {
-        let spec = match jobs.spec(id).await {
-            Ok(spec) => spec,
-            Err(e) => return self.unreadable(jobs, id, e).await,
-        };
         if let Some(end) = jobs.end(id).await?.filter(Status::has_ended) {
             // Whoever ended it died before it could close the book.
             jobs.close(&end).await?;
             return Ok(end);
         }
+        let spec = match jobs.spec(id).await {
+            Err(e) if !e.kind().is_outage() => return self.unreadable(jobs, id, &e).await,
+            spec => spec?,
+        };
         let board = Board::new(Status::waiting(id, &spec.created), &self.id);
         let outcome = tokio::select! {
             outcome = self.perform(spec, board.observer(), inbox, cancel.clone()) => outcome?,
@@ -155,11 +156,9 @@ impl Coordinator {
         Ok(status)
     }
 
-    async fn unreadable(&self, jobs: &Jobs, id: &JobId, e: Error) -> Result<Status> {
-        let mut status = Status::waiting(id, "");
-        status.state = State::Failed;
-        status.error = Some((e.kind().exit_code(), e.chain()));
+    async fn unreadable(&self, jobs: &Jobs, id: &JobId, e: &Error) -> Result<Status> {
         error!(job = %id, "cannot be read: {}", e.chain());
+        let status = Status::failed(id, e);
         jobs.close(&status).await?;
         Ok(status)
     }

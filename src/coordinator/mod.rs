@@ -84,7 +84,7 @@ impl Coordinator {
     }
 
     /// Takes the job over and runs its program to the end. The outer result is that of the store and the
-    /// queue the job itself has no part in, the inner one the job's.
+    /// queue the job itself has no part in, the inner one the job's; what lies damaged on the store is the job's.
     async fn perform(
         &self,
         spec: JobSpec,
@@ -93,7 +93,10 @@ impl Coordinator {
         cancelled: CancellationToken,
     ) -> Result<Result<()>> {
         let spec_blob = self.store.put_json(&JobSpec::prefix(&spec.id).join("spec.json"), &spec).await?;
-        let log = log::Log::take_over(self.store.clone(), &JobSpec::prefix(&spec.id), &self.id).await?;
+        let log = match log::Log::take_over(self.store.clone(), &JobSpec::prefix(&spec.id), &self.id).await {
+            Err(e) if !e.kind().is_outage() => return Ok(Err(e)),
+            log => log?,
+        };
         let mut job = Job {
             spec,
             spec_blob,
@@ -111,15 +114,14 @@ impl Coordinator {
         };
         let outcome = self.program(&mut job).await;
         self.metrics.in_flight(&job.spec.id, job.spec.settings.job.priority, 0);
-        if let Err(e) = outcome {
-            if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up {
-                return Err(e);
-            }
-            job.log.reopen().await?;
-            return Ok(Err(e));
+        match &outcome {
+            Err(e) if e.kind().is_outage() && !job.gave_up => return outcome.map(Ok),
+            Err(_) => job.log.reopen().await?,
+            Ok(()) => {}
         }
+        // Whoever was succeeded meanwhile must not end what another coordinator runs.
         job.log.confirm().await?;
-        Ok(Ok(()))
+        Ok(outcome)
     }
 
     async fn program(&self, job: &mut Job) -> Result<()> {

@@ -39,6 +39,13 @@ pub enum Progress {
         /// What went wrong.
         error: String,
     },
+    /// A worker cannot do a task that another one may.
+    Declined {
+        /// The worker.
+        worker: WorkerId,
+        /// What stands in its way.
+        error: String,
+    },
     /// A task has made adversarial pictures.
     Pictures {
         /// The task.

@@ -47,13 +47,13 @@ async fn reach<T>(job: &Job, work: impl Future<Output = Result<T>>) -> Result<T>
 mod tests {
     use super::*;
     use crate::config::Layers;
-    use crate::coordinator::tests::Away;
+    use crate::faulty::away;
     use crate::store::LocalStore;
 
     async fn job(folder: &tempfile::TempDir, below: &'static str) -> Job {
         let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
         let mut job = Job::for_tests(&store, Layers::new().unwrap().resolve().unwrap().settings).await;
-        job.store = Arc::new(Away { store, below });
+        job.store = away(&store, below);
         job
     }
 

@@ -1,13 +1,12 @@
 //! Coordinators with workers that compute nothing, over the in-process queue.
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -16,57 +15,15 @@ use super::preparation::pack_all;
 use super::{Coordinator, Job, JobSpec, Lease, Night, Observer, Outcome, Program};
 use crate::config::{Layers, Settings};
 use crate::dataset::{ShardPlan, Split};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
+use crate::faulty::away;
 use crate::jobs::{Jobs, State, Status};
 use crate::queue::{Delivery, MemoryQueue, Queue, Topic};
 use crate::registry::{Happening, Registry};
-use crate::store::{Blob, Entry, Key, LocalStore, Reader, Store};
+use crate::store::{Key, LocalStore, Store};
 use crate::task::{Event, JobId, ModelName, Report, Success, Task, TaskId, VERSION, VersionId, WorkerId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A store of which the objects that have `below` in their keys are out of reach.
-#[derive(Debug)]
-pub(super) struct Away {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) below: &'static str,
-}
-
-impl Away {
-    fn check(&self, key: &Key) -> Result<()> {
-        match key.as_str().contains(self.below) {
-            true => Err(Error::storage(format!("{key} is out of reach"))),
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Away {
-    async fn put(&self, key: &Key, body: Reader) -> Result<Blob> {
-        self.check(key)?;
-        self.store.put(key, body).await
-    }
-
-    async fn create(&self, key: &Key, body: Bytes) -> Result<bool> {
-        self.check(key)?;
-        self.store.create(key, body).await
-    }
-
-    async fn get(&self, key: &Key) -> Result<Reader> {
-        self.check(key)?;
-        self.store.get(key).await
-    }
-
-    async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<Entry>>> {
-        self.store.list(prefix).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<()> {
-        self.check(key)?;
-        self.store.delete(key).await
-    }
-}
 
 struct World {
     _folder: tempfile::TempDir,
@@ -239,7 +196,7 @@ async fn a_shard_that_a_night_needs_is_not_left_out_and_may_be_packed_the_next_t
 #[tokio::test]
 async fn a_night_without_a_cluster_that_fails_on_the_store_says_so_and_gives_its_lease_back() {
     let world = World::new();
-    let store: Arc<dyn Store> = Arc::new(Away { store: world.store.clone(), below: "/plan/" });
+    let store = away(&world.store, "/plan/");
     let coordinator = Coordinator { store, ..world.coordinator("c") };
     let model: ModelName = "flowers".parse().unwrap();
     let night = Night { model: model.clone(), night: "n1".parse().unwrap(), against: None, asked: String::new() };

@@ -125,7 +125,8 @@ impl CoordinatorMetrics {
         self.tasks.took(kind, seconds);
     }
 
-    /// An attempt ended otherwise: `failed`, `lost` without a sign of life, or `buried` with its workers.
+    /// An attempt ended otherwise: `failed`, `declined` by a worker that cannot do it, `lost` without a sign of life, or
+    /// `buried` with its workers.
     pub fn missed(&self, kind: &'static str, outcome: &'static str) {
         self.tasks.ended(kind, outcome);
     }

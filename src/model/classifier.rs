@@ -1,5 +1,8 @@
 //! Whatever gives logits: what attacks and evaluations need of a model, and no more.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use tch::{Device, Tensor};
 
 use super::brought::Described;
@@ -32,6 +35,14 @@ impl Classifier {
             Described::Network(spec) => Network::load(spec, &checkpoint::read(bytes)?, device)?.into(),
             Described::Script(spec) => Self::Script(Script::load(spec, bytes, device)?),
         })
+    }
+
+    /// The same model counting in `looks` how often it is shown images, so that others can see that work goes on.
+    pub fn counted(self, looks: Arc<AtomicU64>) -> Self {
+        match self {
+            Self::Network(network) => Self::Network(network.counted(looks)),
+            Self::Script(script) => Self::Script(script.counted(looks)),
+        }
     }
 
     /// Logits `[N, K]` of `images`: `[N, 3, H, W]`, f32 in `[0, 1]`. Normalises by itself. Differentiable
@@ -117,6 +128,16 @@ mod tests {
                 assert!((found - expected).abs() < 1e-3 * expected.abs().max(1e-3), "{name}: {found} {expected}");
             }
         }
+    }
+
+    #[test]
+    fn every_look_at_images_is_counted() {
+        let looks = Arc::new(AtomicU64::new(0));
+        let model = load(&brought("traced.pt")).unwrap().counted(looks.clone());
+        for _ in 0..3 {
+            let _ = model.logits(&formula_images(32, 32));
+        }
+        assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 3);
     }
 
     #[test]

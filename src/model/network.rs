@@ -1,6 +1,7 @@
 //! A network on a device: logits, parameters, and nothing else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tch::{Device, Kind, Tensor};
 
@@ -18,6 +19,7 @@ pub struct Network {
     mean: Tensor,
     std: Tensor,
     precision: Kind,
+    looks: Arc<AtomicU64>,
 }
 
 /// One parameter.
@@ -56,7 +58,7 @@ impl Network {
         }
         let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device);
         let (mean, std) = (channels(spec.mean), channels(spec.std));
-        Ok(Self { design: Arc::new(design), flat, leaves, mean, std, precision: Kind::Float })
+        Ok(Self { design: Arc::new(design), flat, leaves, mean, std, precision: Kind::Float, looks: Arc::default() })
     }
 
     /// The same network computing in bfloat16, where its parameters stay f32: about twice as fast on a recent GPU.
@@ -68,6 +70,11 @@ impl Network {
             return Err(super::device::bf16_needs_cuda());
         }
         Ok(Self { precision: Kind::BFloat16, ..self })
+    }
+
+    /// The same network counting in `looks` how often it is shown images, so that others can see that work goes on.
+    pub fn counted(self, looks: Arc<AtomicU64>) -> Self {
+        Self { looks, ..self }
     }
 
     /// Logits `[N, K]` of `images`: `[N, 3, H, W]`, f32 in `[0, 1]`. Normalises by itself.
@@ -90,6 +97,7 @@ impl Network {
     }
 
     fn pooled<'a>(&self, images: &Tensor, parameters: &mut impl Iterator<Item = &'a Tensor>) -> Tensor {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let mut x = channels_last(&((images - &self.mean) / &self.std)).to_kind(self.precision);
         for block in &self.design.blocks {
             x = self.block(block, x, parameters);
@@ -156,6 +164,7 @@ impl Network {
             mean: self.mean.shallow_clone(),
             std: self.std.shallow_clone(),
             precision: self.precision,
+            looks: self.looks.clone(),
         }
     }
 

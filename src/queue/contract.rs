@@ -37,15 +37,27 @@ async fn delivers_once_when_acknowledged(queue: Arc<dyn Queue>) {
     assert_eq!(seen, ["a", "b", "c"].map(Bytes::from));
 }
 
-async fn redelivers_what_is_dropped_or_handed_back(queue: Arc<dyn Queue>) {
+async fn redelivers_what_is_dropped_and_counts(queue: Arc<dyn Queue>) {
     put(&queue, "again").await;
     drop(next(&queue, TASKS).await);
     let second = next(&queue, TASKS).await;
     assert_eq!((second.body().as_ref(), second.redelivered()), (b"again".as_ref(), 1));
-    second.hand_back().await.unwrap();
+    drop(second);
     let third = next(&queue, TASKS).await;
     assert_eq!(third.redelivered(), 2);
     third.ack().await.unwrap();
+}
+
+/// A worker that is told to stop in the middle of a task has not died over it.
+async fn forgets_the_count_of_what_is_published_anew(queue: Arc<dyn Queue>) {
+    put(&queue, "sound").await;
+    for _ in 0..2 * LIMIT {
+        let delivery = next(&queue, TASKS).await;
+        assert_eq!((delivery.body().as_ref(), delivery.redelivered()), (b"sound".as_ref(), 0));
+        queue.publish(delivery.topic(), vec![delivery.body().clone()]).await.unwrap();
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(queue.backlog(Topic::Undelivered).await.unwrap(), 0);
 }
 
 async fn buries_what_is_never_answered(queue: Arc<dyn Queue>) {
@@ -227,7 +239,8 @@ macro_rules! cases {
     ($each:ident) => {
         $each!(
             delivers_once_when_acknowledged,
-            redelivers_what_is_dropped_or_handed_back,
+            redelivers_what_is_dropped_and_counts,
+            forgets_the_count_of_what_is_published_anew,
             buries_what_is_never_answered,
             shares_work_between_consumers,
             keeps_topics_apart,

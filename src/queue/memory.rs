@@ -17,6 +17,7 @@ pub struct MemoryQueue {
     topics: Arc<Topics>,
     leader: Arc<tokio::sync::Mutex<()>>,
     delivery_limit: u32,
+    durable: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +53,13 @@ struct Message {
 impl MemoryQueue {
     /// An empty queue. A task delivered `delivery_limit` times unanswered is given up.
     pub fn new(delivery_limit: u32) -> Self {
-        Self { topics: Arc::default(), leader: Arc::default(), delivery_limit }
+        Self { topics: Arc::default(), leader: Arc::default(), delivery_limit, durable: false }
+    }
+
+    /// The same, taken for a broker by those who ask.
+    #[cfg(test)]
+    pub fn like_a_broker(delivery_limit: u32) -> Self {
+        Self { durable: true, ..Self::new(delivery_limit) }
     }
 }
 
@@ -93,7 +100,7 @@ impl Queue for MemoryQueue {
     }
 
     fn durable(&self) -> bool {
-        false
+        self.durable
     }
 
     async fn backlog(&self, topic: Topic) -> Result<u64> {
@@ -172,13 +179,9 @@ impl Delivery for MemoryDelivery {
         self.message = None;
         Ok(())
     }
-
-    async fn hand_back(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
 }
 
-/// An answer that was never given is a hand-back, as with a broker whose connection closes.
+/// What was never answered is delivered again, as by a broker whose connection closes.
 impl Drop for MemoryDelivery {
     fn drop(&mut self) {
         let Some(mut message) = self.message.take() else { return };

@@ -86,15 +86,16 @@ pub trait Lead: Send {
     async fn lost(&mut self);
 }
 
-/// One reader. Dropping it hands back what it has not answered.
+/// One reader. Dropping it drops what it has not answered.
 #[async_trait]
 pub trait Consumer: Send {
     /// The next message; waits for one.
     async fn next(&mut self) -> Result<Box<dyn Delivery>>;
 }
 
-/// A message to be answered. Dropped without an answer, it is delivered again; after the
-/// queue's delivery limit a task goes to [`Topic::Undelivered`] instead.
+/// A message to be answered. Dropped without an answer, it is delivered again, to anyone; after the queue's delivery
+/// limit a task goes to [`Topic::Undelivered`] instead. Whoever gives a sound task back publishes it anew and
+/// acknowledges this one: nobody died over it.
 #[async_trait]
 pub trait Delivery: Send {
     /// The message.
@@ -109,9 +110,6 @@ pub trait Delivery: Send {
     /// Done: the queue may forget it. Where the connection was lost in between the message comes again,
     /// which is no error: whoever consumes must bear that anyway.
     async fn ack(self: Box<Self>) -> Result<()>;
-
-    /// Not done: deliver it again, to anyone. Counts as a delivery.
-    async fn hand_back(self: Box<Self>) -> Result<()>;
 }
 
 /// Connects to the broker that `settings` name. With `patience`, gives up after so long without an answer;

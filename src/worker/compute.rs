@@ -1,6 +1,8 @@
 //! What the compute thread keeps, and which work is done where.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::{Attempt, evaluation, features, lab, photos, training};
 use crate::config::Outer;
@@ -41,6 +43,8 @@ pub(super) struct Recipe {
     device: String,
     bf16: bool,
     threads: usize,
+    /// Counts how often the model looks at images: an attack may take long over one batch.
+    steps: Arc<AtomicU64>,
 }
 
 impl Recipe {
@@ -50,7 +54,7 @@ impl Recipe {
             return Self::of(attempt, compared.model.clone(), checkpoint).await;
         }
         let model = attempt.model.as_ref().ok_or_else(|| Error::data("the task names no model"))?;
-        let path = attempt.cache.fetch(attempt.store, model).await?;
+        let path = attempt.fetch(model).await?;
         let text = std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", model.key))?;
         let spec: Described =
             serde_json::from_slice(&text).context(Kind::Data, || format!("{} does not describe a model", model.key))?;
@@ -68,6 +72,7 @@ impl Recipe {
             device: settings.model.device.clone(),
             bf16: settings.model.bf16,
             threads: settings.job.threads_per_task,
+            steps: attempt.progress.steps(),
         })
     }
 
@@ -78,6 +83,7 @@ impl Recipe {
             return Err(Error::model("a TorchScript file can be measured and attacked, not trained"));
         };
         let network = Network::load(spec, &model::checkpoint::read(&self.bytes)?, model::device(&self.device)?)?;
+        let network = network.counted(self.steps.clone());
         if self.bf16 { network.in_bf16() } else { Ok(network) }
     }
 
@@ -87,7 +93,8 @@ impl Recipe {
             Described::Network(_) => Ok(self.network()?.into()),
             Described::Script(_) => {
                 self.set_threads();
-                Classifier::load(&self.spec, &self.bytes, model::device(&self.device)?)
+                let script = Classifier::load(&self.spec, &self.bytes, model::device(&self.device)?)?;
+                Ok(script.counted(self.steps.clone()))
             }
         }
     }
@@ -117,7 +124,7 @@ pub(super) async fn weights(attempt: &Attempt<'_>, blob: &Blob) -> Result<Weight
 }
 
 async fn fetched(attempt: &Attempt<'_>, blob: &Blob) -> Result<Vec<u8>> {
-    let path = attempt.cache.fetch(attempt.store, blob).await?;
+    let path = attempt.fetch(blob).await?;
     std::fs::read(path).context(Kind::Storage, || format!("{} cannot be read back", blob.key))
 }
 

@@ -1,7 +1,6 @@
 //! Tasks that attack: measuring a model on a shard, and making adversarial copies of one.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use image::RgbImage;
 use serde_json::json;
@@ -33,8 +32,8 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
     for (name, checkpoint) in others {
         recipes.push((name, Recipe::fetch(attempt, &checkpoint).await?));
     }
-    let path = attempt.cache.fetch(attempt.store, &shard).await?;
-    let (spec, seen) = (attempt.spec.clone(), attempt.images.clone());
+    let path = attempt.fetch(&shard).await?;
+    let (spec, seen) = (attempt.spec.clone(), attempt.progress.clone());
     let facts = recipe.facts(attempt).await?;
     let (measured, kept) = attempt
         .compute(move |compute| {
@@ -43,7 +42,7 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
             let samples = Box::new(open(&path)?.take(if limit == 0 { usize::MAX } else { limit }));
             let mut batches = Batches::new(samples, settings, recipe.spec.input_size(), keep_images);
             let progress = |images| {
-                seen.store(images, Ordering::Relaxed);
+                seen.reach(images);
                 memory::give_back();
             };
             let others = recipes.iter().map(|(name, other)| Ok((name.clone(), other.classifier()?)));
@@ -83,8 +82,8 @@ pub(super) async fn augment(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
         return Err(Error::internal("this makes no images"));
     };
     let recipe = Recipe::fetch(attempt, &checkpoint).await?;
-    let path = attempt.cache.fetch(attempt.store, &shard).await?;
-    let (spec, seen) = (attempt.spec.clone(), attempt.images.clone());
+    let path = attempt.fetch(&shard).await?;
+    let (spec, seen) = (attempt.spec.clone(), attempt.progress.clone());
     let facts = recipe.facts(attempt).await?;
     let tar = attempt
         .compute(move |compute| {
@@ -103,7 +102,7 @@ pub(super) async fn augment(attempt: &Attempt<'_>, work: &Work) -> Result<Succes
                 for sample in maker.attacked(chunk)? {
                     writer.append(&sample)?;
                 }
-                seen.fetch_add(count, Ordering::Relaxed);
+                seen.add(count);
             }
         })
         .await?;

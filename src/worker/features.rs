@@ -1,7 +1,6 @@
 //! Tasks that look at photos as a model's classifier does.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 
 use tch::{Device, Tensor};
 
@@ -17,9 +16,9 @@ use crate::task::Success;
 /// Sums up the features of those photos of a shard whose keys `wanted` names.
 pub(super) async fn sum(attempt: &Attempt<'_>, shard: &Blob, wanted: &Blob, checkpoint: &Blob) -> Result<Success> {
     let recipe = Recipe::fetch(attempt, checkpoint).await?;
-    let path = attempt.cache.fetch(attempt.store, shard).await?;
+    let path = attempt.fetch(shard).await?;
     let wanted: HashSet<String> = photos::json(attempt, wanted).await?;
-    let (spec, seen) = (attempt.spec.clone(), attempt.images.clone());
+    let (spec, seen) = (attempt.spec.clone(), attempt.progress.clone());
     let facts = recipe.facts(attempt).await?;
     let found = attempt
         .compute(move |compute| {
@@ -34,7 +33,7 @@ pub(super) async fn sum(attempt: &Attempt<'_>, shard: &Blob, wanted: &Blob, chec
                 let images = batch.images.to_device(classifier.device());
                 let Some(features) = tch::no_grad(|| classifier.features(&images)) else { return Ok(None) };
                 rows(&features).iter().for_each(|row| found.take(row));
-                seen.fetch_add(batch.keys.len() as u64, Ordering::Relaxed);
+                seen.add(batch.keys.len() as u64);
                 memory::give_back();
             }
             Ok(found.is_finite().then_some(found))

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
@@ -26,8 +25,8 @@ pub(super) async fn attack(
     range: Range<usize>,
 ) -> Result<Success> {
     let recipe = Recipe::fetch(attempt, checkpoint).await?;
-    let path = attempt.cache.fetch(attempt.store, shard).await?;
-    let (spec, seen) = (attempt.spec.clone(), attempt.images.clone());
+    let path = attempt.fetch(shard).await?;
+    let (spec, seen) = (attempt.spec.clone(), attempt.progress.clone());
     let surrogate = match &attempt.spec.surrogate {
         Some(other) => Some(Recipe::of(attempt, other.model.clone(), &other.weights).await?),
         None => None,
@@ -44,7 +43,7 @@ pub(super) async fn attack(
             let classes = recipe.spec.classes();
             let models = Models { attacked: classifier, surrogate: surrogate.as_ref(), classes };
             let found = lab::examine(&models, &subjects, &plan, with, &|_, _| ())?;
-            seen.fetch_add(found.len() as u64, Ordering::Relaxed);
+            seen.add(found.len() as u64);
             Ok(found)
         })
         .await?;

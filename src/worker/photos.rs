@@ -1,7 +1,5 @@
 //! Tasks on raw photos: inspection and packing.
 
-use std::sync::atomic::Ordering;
-
 use super::Attempt;
 use crate::dataset::shard::ShardWriter;
 use crate::dataset::{Finding, Inspected, Photo, ShardPlan, decode, pack as packing};
@@ -16,7 +14,7 @@ pub(super) async fn inspect(attempt: &Attempt<'_>, photos: &Blob) -> Result<Succ
     let mut inspected = Vec::with_capacity(photos.len());
     for photo in photos {
         inspected.push(look_at(attempt, &*source, photo).await?);
-        attempt.images.fetch_add(1, Ordering::Relaxed);
+        attempt.progress.add(1);
     }
     let bytes = serde_json::to_vec(&inspected).context(Kind::Internal, || "inspections have no JSON form".into())?;
     let mut success = Success::default();
@@ -59,7 +57,7 @@ pub(super) async fn pack(attempt: &Attempt<'_>, plan: &Blob) -> Result<Success> 
             })
             .await?;
         writer.append(&packed)?;
-        attempt.images.fetch_add(1, Ordering::Relaxed);
+        attempt.progress.add(1);
     }
     let mut file = writer
         .finish()?
@@ -111,7 +109,7 @@ mod tests {
             access: &access,
             cache: &cache,
             thread: &thread,
-            images: Arc::default(),
+            progress: Arc::default(),
             prefix: Key::new("attempt").unwrap(),
         };
         let made = inspect(&attempt, &listed).await.unwrap();

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use image::RgbImage;
 use rand::RngExt;
@@ -30,14 +29,14 @@ pub(super) async fn round(attempt: &Attempt<'_>, work: &TrainWork) -> Result<Suc
     };
     let mut files = Vec::with_capacity(work.shards.len());
     for (number, shard) in work.shards.iter().enumerate() {
-        let clean = attempt.cache.fetch(attempt.store, shard).await?;
+        let clean = attempt.fetch(shard).await?;
         let adversarial = match work.adversarial.get(number) {
-            Some(blob) => Some(attempt.cache.fetch(attempt.store, blob).await?),
+            Some(blob) => Some(attempt.fetch(blob).await?),
             None => None,
         };
         files.push((clean, adversarial));
     }
-    let (spec, work, seen) = (attempt.spec.clone(), work.clone(), attempt.images.clone());
+    let (spec, work, seen) = (attempt.spec.clone(), work.clone(), attempt.progress.clone());
     let facts = recipe.facts(attempt).await?;
     let (metrics, checkpoint, optimizer) = attempt
         .compute(move |_| {
@@ -59,7 +58,7 @@ pub(super) async fn round(attempt: &Attempt<'_>, work: &TrainWork) -> Result<Suc
                 ramp: &settings.adversary,
             };
             let mut batches = Batches::new(settings, &work, files, settings.training_size());
-            let progress = |images| seen.store(images, Ordering::Relaxed);
+            let progress = |images| seen.reach(images);
             let metrics = train::round(&network, &mut optimizer, &mut batches, &plan, &progress)?;
             let checkpoint = model::checkpoint::write(&network.weights())?;
             Ok((metrics, checkpoint, model::checkpoint::write(&optimizer.state())?))

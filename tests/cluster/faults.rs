@@ -219,5 +219,6 @@ fn a_worker_with_a_full_disk_harms_nobody() {
     cluster.finished("storm");
     let end = cluster.until("storm", "the end", |_| true);
     assert_eq!(end["failures"], 0, "{end:#}");
+    assert!(end["declined"].as_u64().unwrap() > 0 && end["last_declined"].to_string().contains("cramped"), "{end:#}");
     assert_eq!(cluster.outputs("storm"), small::outputs(&alone));
 }

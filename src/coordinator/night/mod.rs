@@ -74,9 +74,7 @@ pub(super) async fn run(job: &mut Job, access: &StoreSettings, hook: &WebhookSet
     let ended = match tries(job, access, &registry, &night, &lease).await {
         Ok(ended) => ended,
         // Store or broker are away: a cluster takes the night up again when they are back.
-        Err(e) if matches!(e.kind(), Kind::Storage | Kind::Queue) && !job.gave_up && job.queue.durable() => {
-            return Err(e);
-        }
+        Err(e) if e.kind().is_outage() && !job.gave_up && job.queue.durable() => return Err(e),
         Err(e) => {
             failed(&registry, &night, hook, &e).await;
             if let Err(e) = lease.release(&*store, &registry).await {

@@ -6,15 +6,27 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::lost::is_final;
-use super::open::{CHECK, Open, Watch};
+use super::open::{Open, Watch};
 use super::{Job, Message, pictures};
 use crate::coordinator::log::{Done, Failure, Page};
 use crate::coordinator::progress::Progress;
 use crate::error::{Error, Result};
 use crate::task::{Event, Report, TaskId};
 
+/// What comes of the messages that arrived together.
+#[derive(Default)]
+struct Harvest {
+    /// To be written down.
+    page: Page,
+    /// To be handed out again.
+    again: Vec<TaskId>,
+    /// Tasks that no worker will ever do, and why.
+    given_up: Vec<(TaskId, String)>,
+}
+
 impl Job {
-    /// Takes all messages that have arrived, writes down what they say, then acknowledges them.
+    /// Takes all messages that have arrived, writes down what they say, then acknowledges them. Now and then it looks
+    /// after the open tasks, however many messages come.
     pub(super) async fn collect(
         &mut self,
         stage: &'static str,
@@ -27,34 +39,31 @@ impl Job {
             message = self.inbox.recv() => {
                 message.ok_or_else(|| Error::internal("the event stream of the job ended"))?
             }
-            () = tokio::time::sleep_until(watch.check) => {
-                watch.check = Instant::now() + CHECK;
-                return self.look_after(open, watch).await;
-            }
+            () = tokio::time::sleep_until(watch.check) => return self.look_after(open, watch).await,
         };
         let mut messages = vec![first];
         while let Ok(message) = self.inbox.try_recv() {
             messages.push(message);
         }
         watch.heard = Instant::now();
-        let (mut page, mut again, mut answered) = (Page::default(), Vec::new(), Vec::new());
-        let mut given_up: Vec<(TaskId, String)> = Vec::new();
+        let (mut harvest, mut answered) = (Harvest::default(), Vec::new());
         for message in messages {
             match message {
                 Message::Event(event, delivery) => {
-                    self.take_in(event, stage, open, watch, &mut page, &mut again).await;
+                    self.take_in(event, stage, open, watch, &mut harvest).await;
                     answered.push(delivery);
                 }
                 Message::Undelivered(id, delivery) => {
                     if let Some(task) = open.get(&id) {
                         self.metrics.missed(task.work.kind(), "buried");
                         let times = delivery.redelivered().max(self.policy.delivery_limit);
-                        given_up.push((id.clone(), format!("its worker died or vanished {times} times")));
+                        harvest.given_up.push((id.clone(), format!("its worker died or vanished {times} times")));
                     }
                     answered.push(delivery);
                 }
             }
         }
+        let Harvest { page, again, mut given_up } = harvest;
         let failed: Vec<(TaskId, String)> = page.failed.iter().map(|(id, f)| (id.clone(), f.error.clone())).collect();
         self.log.append(page).await?;
         for (id, error) in failed {
@@ -64,18 +73,22 @@ impl Job {
             }
         }
         for (id, why) in given_up {
-            if open.get(&id).is_none_or(|task| task.needed) {
-                self.gave_up = true;
-                return Err(self.give_up(&id, open, &why, answered).await);
+            match open.get(&id) {
+                // Another attempt at it has just been done, or it has been left out.
+                None => {}
+                Some(task) if task.needed => {
+                    self.gave_up = true;
+                    return Err(self.give_up(&id, open, &why, answered).await);
+                }
+                Some(_) => self.leave_out(id, open, why).await?,
             }
-            self.leave_out(id, open, why).await?;
         }
         self.metrics.again(again.len());
         self.publish(open, again.iter()).await?;
         for delivery in answered {
             delivery.ack().await?;
         }
-        Ok(())
+        if watch.is_due() { self.look_after(open, watch).await } else { Ok(()) }
     }
 
     /// What one event means for the open tasks.
@@ -85,13 +98,12 @@ impl Job {
         stage: &'static str,
         open: &mut BTreeMap<TaskId, Open>,
         watch: &mut Watch,
-        page: &mut Page,
-        again: &mut Vec<TaskId>,
+        harvest: &mut Harvest,
     ) {
         self.tell(Progress::Heard(event.worker.clone()));
         let Some(task) = open.get_mut(&event.task) else {
             if let Report::Done(success) = event.report
-                && self.is_beaten(&event.task, &event.attempt, page)
+                && self.is_beaten(&event.task, &event.attempt, &harvest.page)
             {
                 info!(task = %event.task, attempt = event.attempt, "came second");
                 self.forget(success.outputs.into_values()).await;
@@ -103,6 +115,7 @@ impl Job {
         match event.report {
             Report::Started => {
                 task.started.get_or_insert(now);
+                task.images.entry(event.attempt).or_insert(0);
             }
             Report::Progress { images } => {
                 task.started.get_or_insert(now);
@@ -121,8 +134,9 @@ impl Job {
                     self.tell(Progress::Pictures { task: event.task.clone(), blob: blob.clone() });
                 }
                 watch.took.extend(success.metrics.get("seconds"));
+                watch.declined.clear();
                 open.remove(&event.task);
-                page.done.push(Done { task: event.task, attempt: event.attempt, success });
+                harvest.page.done.push(Done { task: event.task, attempt: event.attempt, success });
             }
             Report::Failed { error, code } => {
                 let known = self.log.failures(&event.task).iter().any(|f| f.attempt == event.attempt);
@@ -130,16 +144,32 @@ impl Job {
                     return;
                 }
                 task.code = code;
-                task.heard = None;
-                task.started = None;
+                task.rest();
                 let count = self.log.failures(&event.task).len() + 1;
                 warn!(task = %event.task, attempt = event.attempt, worker = %event.worker, failures = count, "{error}");
                 self.metrics.missed(task.work.kind(), "failed");
                 self.tell(Progress::Failure { task: event.task.clone(), error: error.clone() });
                 let failure = Failure { attempt: event.attempt, worker: event.worker, error };
-                page.failed.push((event.task.clone(), failure));
+                harvest.page.failed.push((event.task.clone(), failure));
                 task.hopeless = is_final(code);
-                again.push(event.task);
+                harvest.again.push(event.task);
+            }
+            Report::Declined { error } => {
+                task.rest();
+                warn!(task = %event.task, worker = %event.worker, "declined: {error}");
+                self.metrics.missed(task.work.kind(), "declined");
+                self.tell(Progress::Declined { worker: event.worker.clone(), error: error.clone() });
+                // One worker that can do nothing must not end a job that others do: what counts is that none does.
+                let times = watch.declined.entry(event.worker.clone()).or_insert(0);
+                *times += 1;
+                if *times >= self.policy.delivery_limit {
+                    let why = format!(
+                        "worker {} declined {times} tasks and none was done meanwhile; the last time: {error}",
+                        event.worker
+                    );
+                    harvest.given_up.push((event.task.clone(), why));
+                }
+                harvest.again.push(event.task);
             }
             Report::Changed => {}
         }

@@ -23,7 +23,7 @@ impl Job {
         answered: Vec<Box<dyn Delivery>>,
     ) -> Error {
         let code = open.get(id).map_or(0, |task| task.code);
-        let tried = self.tried(id);
+        let tried = self.tried(id, open.get(id));
         let buried = async {
             if let Some(task) = open.get(id) {
                 self.queue.publish(Topic::Dead, vec![self.body(id, &task.work)?]).await?;
@@ -41,9 +41,10 @@ impl Job {
 
     /// Puts a task among the dead letters and goes on without what it would have brought.
     pub(super) async fn leave_out(&mut self, id: TaskId, open: &mut BTreeMap<TaskId, Open>, why: String) -> Result<()> {
-        let why = format!("failed{}: {why}", self.tried(&id));
+        let task = open.remove(&id);
+        let why = format!("failed{}: {why}", self.tried(&id, task.as_ref()));
         warn!(task = %id, "left out: {why}");
-        if let Some(task) = open.remove(&id) {
+        if let Some(task) = task {
             self.queue.publish(Topic::Dead, vec![self.body(&id, &task.work)?]).await?;
         }
         self.tell(Progress::TaskDone);
@@ -53,10 +54,23 @@ impl Job {
         self.log.append(Page { done, ..Page::default() }).await
     }
 
-    /// The attempts at a task, for a message.
-    fn tried(&self, id: &TaskId) -> String {
-        let attempts: Vec<&str> = self.log.failures(id).iter().map(|f| f.attempt.as_str()).collect();
-        if attempts.is_empty() { String::new() } else { format!(" (attempts {})", attempts.join(", ")) }
+    /// What a task was about and the attempts at it, for a message. Those that failed have said so; of workers that
+    /// died nothing is known but that they began.
+    fn tried(&self, id: &TaskId, task: Option<&Open>) -> String {
+        let mut text = String::new();
+        match task.map_or(&[][..], |task| task.work.shards()) {
+            [] => {}
+            [shard] => text += &format!(" on {}", shard.key),
+            [first, rest @ ..] => text += &format!(" on {} and {} more", first.key, rest.len()),
+        }
+        let failed: Vec<&str> = self.log.failures(id).iter().map(|f| f.attempt.as_str()).collect();
+        let begun = task.into_iter().flat_map(|task| task.images.keys().map(String::as_str));
+        let vanished: Vec<&str> = begun.filter(|attempt| !failed.contains(attempt)).collect();
+        let attempts = [failed, vanished].concat();
+        if !attempts.is_empty() {
+            text += &format!(" (attempts {})", attempts.join(", "));
+        }
+        text
     }
 }
 

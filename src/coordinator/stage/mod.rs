@@ -3,12 +3,14 @@
 mod events;
 mod lost;
 mod open;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -28,7 +30,7 @@ use crate::task::{Event, Success, Task, TaskId, VERSION, Work};
 #[cfg(test)]
 use crate::{config::Settings, queue::MemoryQueue};
 
-use open::{CHECK, Open, Watch};
+use open::{Open, Watch};
 
 /// In place of an attempt and as the name of a fact: the task failed for good, and the job went on.
 const LEFT_OUT: &str = "left-out";
@@ -141,13 +143,12 @@ impl Job {
             self.publish(&open, open.keys()).await?;
             self.log.append(Page { published: vec![label], ..Page::default() }).await?;
         }
-        let mut watch = Watch { check: Instant::now() + CHECK, heard: Instant::now(), took: Vec::new() };
+        let mut watch = Watch::new();
         let label = if name.ends_with("guard") { "guard" } else { tasks.first().map_or("", |(_, work)| work.kind()) };
         while !open.is_empty() {
             self.collect(label, &mut open, &mut watch).await?;
-            let flying = open.values().filter(|t| t.started.is_some()).count();
-            self.metrics.in_flight(&self.spec.id, self.spec.settings.job.priority, flying as u64);
         }
+        self.metrics.in_flight(&self.spec.id, self.spec.settings.job.priority, 0);
         self.log.confirm().await?;
         self.tell(Progress::StageDone { name: name.to_string() });
         let known = |id: &TaskId| self.log.get(id).cloned();

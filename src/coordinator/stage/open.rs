@@ -9,7 +9,7 @@ use tracing::warn;
 use super::Job;
 use crate::error::Result;
 use crate::queue::Topic;
-use crate::task::{TaskId, Work};
+use crate::task::{TaskId, Work, WorkerId};
 
 /// How often the open tasks are looked through for silent and slow ones.
 pub(super) const CHECK: Duration = Duration::from_secs(2);
@@ -21,9 +21,21 @@ pub(super) struct Watch {
     pub(super) heard: Instant,
     /// Seconds that finished tasks took.
     pub(super) took: Vec<f64>,
+    /// How often each worker has declined a task since the last one was done.
+    pub(super) declined: BTreeMap<WorkerId, u32>,
 }
 
 impl Watch {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self { check: now + CHECK, heard: now, took: Vec::new(), declined: BTreeMap::new() }
+    }
+
+    /// Whether it is time to look through the open tasks.
+    pub(super) fn is_due(&self) -> bool {
+        Instant::now() >= self.check
+    }
+
     fn twice_the_median(&self) -> Option<Duration> {
         let mut took = self.took.clone();
         took.sort_by(f64::total_cmp);
@@ -34,7 +46,7 @@ impl Watch {
 /// A task that is not done.
 pub(super) struct Open {
     pub(super) work: Work,
-    /// Images reported so far, by attempt.
+    /// Images reported so far, by attempt: of every one that was heard of.
     pub(super) images: BTreeMap<String, u64>,
     /// When a worker first said that it had begun.
     pub(super) started: Option<Instant>,
@@ -55,12 +67,25 @@ impl Open {
         let images = BTreeMap::new();
         Self { work, images, started: None, heard: None, copied: false, code: 0, hopeless: false, needed }
     }
+
+    /// Nobody works on it any more.
+    pub(super) fn rest(&mut self) {
+        (self.started, self.heard) = (None, None);
+    }
 }
 
 impl Job {
     /// Hands out again what nobody seems to work on any more.
     pub(super) async fn look_after(&self, open: &mut BTreeMap<TaskId, Open>, watch: &mut Watch) -> Result<()> {
         let now = Instant::now();
+        // Nobody was listened to meanwhile, while the log was written say: what was said comes first.
+        let held_up = now - watch.check > CHECK;
+        watch.check = now + CHECK;
+        let flying = open.values().filter(|t| t.started.is_some()).count();
+        self.metrics.in_flight(&self.spec.id, self.spec.settings.job.priority, flying as u64);
+        if held_up {
+            return Ok(());
+        }
         let silence = Duration::from_secs(self.policy.silence);
         let mut again: Vec<TaskId> = Vec::new();
         for (id, task) in open.iter_mut() {

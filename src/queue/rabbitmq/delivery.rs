@@ -17,7 +17,7 @@ use crate::queue::{Delivery, Topic};
 
 /// A rejection counts towards the delivery limit with every version of the broker, a negative
 /// acknowledgement not with the newest.
-const HAND_BACK: BasicRejectOptions = BasicRejectOptions { requeue: true };
+const RETURN: BasicRejectOptions = BasicRejectOptions { requeue: true };
 
 pub(super) struct RabbitDelivery {
     body: Bytes,
@@ -82,21 +82,13 @@ impl Delivery for RabbitDelivery {
         }
         Ok(())
     }
-
-    async fn hand_back(mut self: Box<Self>) -> Result<()> {
-        if let Some(acker) = self.acker.take() {
-            let answered = acker.reject(HAND_BACK).await;
-            debug!(topic = ?self.topic, ?answered, "handed back");
-        }
-        Ok(())
-    }
 }
 
 impl Drop for RabbitDelivery {
     fn drop(&mut self) {
         if let Some(acker) = self.acker.take() {
             // The first poll gives the order to lapin; the rest would wait until it is sent.
-            let _ = acker.reject(HAND_BACK).now_or_never();
+            let _ = acker.reject(RETURN).now_or_never();
         }
     }
 }

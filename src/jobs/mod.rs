@@ -9,18 +9,25 @@
 //! jobs/<job>/end.json    how it ended
 //! ```
 
-use std::sync::Arc;
+mod status;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use crate::coordinator::{JobSpec, Outcome};
-use crate::error::{Error, Kind, Result};
+use crate::coordinator::JobSpec;
+use crate::error::{Context, Error, Kind, Result};
 use crate::queue::Queue;
-use crate::report::{GuardEvent, LeftOut, RoundRecord};
-use crate::store::{Blob, Key, Store};
+use crate::store::{Key, Store};
 use crate::task::{Event, JobId, Report, TaskId, VERSION, WorkerId};
+
+pub use status::{Pictures, StageStatus, State, Status};
 
 /// Specifications are refused above this size.
 const SPEC_LIMIT: u64 = 1 << 20;
@@ -31,157 +38,18 @@ const LIMIT: u64 = 16 << 20;
 /// States that are read at the same time.
 const AT_ONCE: usize = 16;
 
-/// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// No coordinator has taken it up yet.
-    Waiting,
-    /// A coordinator runs it.
-    Running,
-    /// Its results are there.
-    Done,
-    /// It ended without results.
-    Failed,
-    /// It was ended on request.
-    Cancelled,
-}
-
-impl State {
-    /// Its name, as it is stored.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Waiting => "waiting",
-            State::Running => "running",
-            State::Done => "done",
-            State::Failed => "failed",
-            State::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl std::fmt::Display for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A stage of a job, begun or done.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StageStatus {
-    /// Its name.
-    pub name: String,
-    /// Tasks of it that are done.
-    pub done: usize,
-    /// All its tasks.
-    pub tasks: usize,
-    /// Images its tasks have dealt with since the coordinator took the job up.
-    pub images: u64,
-    /// Seconds since it began, or that it took.
-    pub seconds: f64,
-}
-
-/// Adversarial pictures that a task left on the store. They may be gone: a round's go with it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pictures {
-    /// The task.
-    pub task: TaskId,
-    /// A shard, or JSON `Vec<Example>`, by its key's ending.
-    pub blob: Blob,
-}
-
-/// Everything that is to be said of a job while it runs and once it has ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// `task::VERSION` of the program that wrote it.
-    pub version: u32,
-    /// The job.
-    pub job: JobId,
-    /// Where it stands.
-    pub state: State,
-    /// RFC 3339, UTC.
-    pub submitted: String,
-    /// When the leading coordinator last wrote this.
-    pub updated: String,
-    /// The coordinator that leads, or led.
-    pub coordinator: String,
-    /// The stage in progress or reached last; `seconds` runs on.
-    pub stage: Option<StageStatus>,
-    /// Stages that are done.
-    pub stages_done: usize,
-    /// The last of them, the newest last.
-    #[serde(default)]
-    pub stages: Vec<StageStatus>,
-    /// Images per second in this stage.
-    pub images_per_second: f64,
-    /// Seconds to the end of this stage at the present rate, once that can be said.
-    pub stage_seconds_left: Option<f64>,
-    /// Workers heard of in the last ten seconds.
-    pub workers: Vec<WorkerId>,
-    /// Attempts that failed.
-    pub failures: usize,
-    /// The last of them.
-    pub last_failure: Option<String>,
-    /// Tasks that it went on without, the newest last.
-    #[serde(default)]
-    pub left_out: Vec<LeftOut>,
-    /// Rounds of training so far.
-    pub rounds: Vec<RoundRecord>,
-    /// What the guard did.
-    pub guard: Vec<GuardEvent>,
-    /// The newest pictures, the newest last.
-    #[serde(default)]
-    pub pictures: Vec<Pictures>,
-    /// How the night ended, where it is one.
-    #[serde(default)]
-    pub night: Option<Outcome>,
-    /// Why it failed, and the exit code of that.
-    pub error: Option<(u8, String)>,
-}
-
-impl Status {
-    /// A job that nobody has taken up.
-    pub fn waiting(job: &JobId, submitted: &str) -> Self {
-        Self {
-            version: VERSION,
-            job: job.clone(),
-            state: State::Waiting,
-            submitted: submitted.to_string(),
-            updated: submitted.to_string(),
-            coordinator: String::new(),
-            stage: None,
-            stages_done: 0,
-            stages: Vec::new(),
-            images_per_second: 0.0,
-            stage_seconds_left: None,
-            workers: Vec::new(),
-            failures: 0,
-            last_failure: None,
-            left_out: Vec::new(),
-            rounds: Vec::new(),
-            guard: Vec::new(),
-            pictures: Vec::new(),
-            night: None,
-            error: None,
-        }
-    }
-
-    /// Whether nothing more will happen.
-    pub fn has_ended(&self) -> bool {
-        matches!(self.state, State::Done | State::Failed | State::Cancelled)
-    }
-}
-
 /// The jobs on a store.
 #[derive(Debug, Clone)]
 pub struct Jobs {
     store: Arc<dyn Store>,
+    /// What lies among the markers and is none; each is mentioned once.
+    strangers: Arc<Mutex<BTreeSet<Key>>>,
 }
 
 impl Jobs {
     /// Those on `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, strangers: Arc::default() }
     }
 
     /// Puts a job where coordinators find it. The same job again is no second one.
@@ -189,36 +57,40 @@ impl Jobs {
     /// # Errors
     /// [`Kind::Usage`] when another job has this name.
     pub async fn submit(&self, spec: &JobSpec) -> Result<bool> {
-        let key = JobSpec::prefix(&spec.id).join("spec.json");
-        let fresh = match self.spec(&spec.id).await {
-            Ok(known) if known.is_same_as(spec) => false,
-            Ok(known) => {
-                return Err(Error::usage(format!(
-                    "a job named {} was submitted on {} with other settings, photos or weights; choose another name",
-                    known.id, known.created
-                )));
-            }
-            Err(e) if e.kind() == Kind::NotFound => {
-                self.store.put_json(&key, spec).await?;
-                true
-            }
-            Err(e) => return Err(e),
+        let known = match self.spec(&spec.id).await {
+            // Not every server keeps the promise to create an object once, so this is not done without a look.
+            Err(e) if e.kind() == Kind::NotFound => match self.create(spec).await? {
+                true => None,
+                false => Some(self.spec(&spec.id).await?),
+            },
+            known => Some(known?),
         };
+        if let Some(known) = known.as_ref().filter(|known| !known.is_same_as(spec)) {
+            return Err(Error::usage(format!(
+                "a job named {} was submitted on {} with other settings, photos or weights; choose another name",
+                known.id, known.created
+            )));
+        }
         // A client that died in between left a job that nobody would find: these are put again.
         self.mark("index", &spec.id).await?;
         if self.end(&spec.id).await?.is_none() {
             self.mark("open", &spec.id).await?;
         }
-        Ok(fresh)
+        Ok(known.is_none())
+    }
+
+    /// Writes down what is submitted, unless somebody else was faster.
+    async fn create(&self, spec: &JobSpec) -> Result<bool> {
+        let body = serde_json::to_vec(spec).context(Kind::Internal, || "a job has no JSON form".into())?;
+        self.store.create(&spec_key(&spec.id), body.into()).await
     }
 
     /// What was submitted.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such job, [`Kind::Data`] when another version wrote it.
+    /// [`Kind::NotFound`] when there is no such job, [`Kind::Data`] when it is damaged or another version wrote it.
     pub async fn spec(&self, job: &JobId) -> Result<JobSpec> {
-        let key = JobSpec::prefix(job).join("spec.json");
-        let spec: JobSpec = self.store.get_json(&key, SPEC_LIMIT).await.map_err(|e| match e.kind() {
+        let spec: JobSpec = self.store.get_json(&spec_key(job), SPEC_LIMIT).await.map_err(|e| match e.kind() {
             Kind::NotFound => Error::not_found(format!("there is no job {job}; `hardy jobs` lists them")),
             _ => e,
         })?;
@@ -227,6 +99,9 @@ impl Jobs {
                 "job {job} has format version {}, this program reads version {VERSION}",
                 spec.version
             )));
+        }
+        if spec.id != *job {
+            return Err(Error::data(format!("what lies there as job {job} is job {}", spec.id)));
         }
         Ok(spec)
     }
@@ -240,16 +115,20 @@ impl Jobs {
             return Ok(end);
         }
         match self.store.get_json(&status_key(job), LIMIT).await {
-            Err(e) if e.kind() == Kind::NotFound => Ok(Status::waiting(job, &self.spec(job).await?.created)),
+            // A damaged one is written anew as soon as a coordinator runs the job.
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Data) => {
+                Ok(Status::waiting(job, &self.spec(job).await?.created))
+            }
             known => known,
         }
     }
 
-    /// How a job ended, if it has.
+    /// How a job ended, if it has. One whose end cannot be read has failed.
     pub async fn end(&self, job: &JobId) -> Result<Option<Status>> {
         match self.store.get_json(&end_key(job), LIMIT).await {
             Ok(end) => Ok(Some(end)),
             Err(e) if e.kind() == Kind::NotFound => Ok(None),
+            Err(e) if e.kind() == Kind::Data => Ok(Some(Status::failed(job, &e))),
             Err(e) => Err(e),
         }
     }
@@ -298,7 +177,13 @@ impl Jobs {
     /// [`Kind::Usage`] when it is not failed or cancelled.
     pub async fn retry(&self, job: &JobId) -> Result<()> {
         let status = self.status(job).await?;
-        if !matches!(status.state, State::Failed | State::Cancelled) {
+        let may_open = match status.state {
+            State::Failed | State::Cancelled => true,
+            // Whoever submitted or retried it died before it was open, and no coordinator would find it.
+            State::Waiting => !self.is_marked("open", job).await?,
+            State::Running | State::Done => false,
+        };
+        if !may_open {
             return Err(Error::usage(format!(
                 "job {job} is {}; only a failed or cancelled one can be retried",
                 status.state
@@ -306,7 +191,9 @@ impl Jobs {
         }
         self.unmark("cancel", job).await?;
         self.store.delete(&status_key(job)).await?;
+        // Open last: an open job that has an end is closed by the coordinator that leads.
         self.store.delete(&end_key(job)).await?;
+        self.mark("index", job).await?;
         self.mark("open", job).await
     }
 
@@ -330,9 +217,33 @@ impl Jobs {
         self.unmark("cancel", &status.job).await
     }
 
+    /// The jobs on a list. What has no name of a job is left alone.
     async fn marked(&self, list: &str) -> Result<Vec<JobId>> {
-        let entries: Vec<_> = self.store.list(Some(&Key::new(list)?)).await?.try_collect().await?;
-        entries.into_iter().map(|e| e.key.name().parse()).collect()
+        let mut entries = self.store.list(Some(&Key::new(list)?)).await?;
+        let mut jobs = Vec::new();
+        while let Some(entry) = entries.try_next().await? {
+            match entry.key.as_str()[list.len()..].trim_start_matches('/').parse::<JobId>() {
+                Ok(job) => jobs.push(job),
+                Err(_) => self.mention(entry.key),
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Says once of an object that it is in the way.
+    fn mention(&self, key: Key) {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !strangers.contains(&key) {
+            warn!(%key, "this marks no job and is left alone");
+            strangers.insert(key);
+        }
+    }
+
+    async fn is_marked(&self, list: &str, job: &JobId) -> Result<bool> {
+        match self.store.get(&Key::new(list)?.join(job)).await {
+            Err(e) if e.kind() == Kind::NotFound => Ok(false),
+            marker => marker.map(|_| true),
+        }
     }
 
     async fn mark(&self, list: &str, job: &JobId) -> Result<()> {
@@ -355,6 +266,10 @@ pub async fn wake(queue: &dyn Queue, job: &JobId) -> Result<()> {
         report: Report::Changed,
     };
     event.send(queue).await
+}
+
+fn spec_key(job: &JobId) -> Key {
+    JobSpec::prefix(job).join("spec.json")
 }
 
 fn status_key(job: &JobId) -> Key {
