@@ -1,11 +1,8 @@
 //! A TorchScript network on a device.
 
-<<<<<<< HEAD
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-=======
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
->>>>>>> fix-cluster
 
 use tch::{CModule, Device, Kind, Tensor};
 
@@ -50,12 +47,8 @@ impl Script {
         }
         let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device);
         let (mean, std) = (channels(spec.mean), channels(spec.std));
-<<<<<<< HEAD
-        let (file, classes) = (spec.file.clone(), spec.classes.len() as i64);
-        let mut script = Self { module, file, classes, mean, std, device, differentiable: false };
-=======
-        let mut script = Self { module, mean, std, device, differentiable: false, looks: Arc::default() };
->>>>>>> fix-cluster
+        let (file, classes, looks) = (spec.file.clone(), spec.classes.len() as i64, Arc::default());
+        let mut script = Self { module, file, classes, mean, std, device, differentiable: false, looks };
         let side = i64::from(spec.input_size);
         for count in [1, 3] {
             let pictures = Tensor::full([count, 3, side, side], 0.5, (Kind::Float, device)).set_requires_grad(true);
@@ -80,12 +73,8 @@ impl Script {
         self.attempt(images).unwrap_or_else(|e| tch::with_grad(|| resume_unwind(Box::new(e.chain()))))
     }
 
-<<<<<<< HEAD
     fn attempt(&self, images: &Tensor) -> Result<Tensor> {
-=======
-    fn attempt(&self, images: &Tensor) -> Result<Tensor, tch::TchError> {
         self.looks.fetch_add(1, Ordering::Relaxed);
->>>>>>> fix-cluster
         let input = (images - &self.mean) / &self.std;
         let (file, count, classes) = (&self.file, images.size()[0], self.classes);
         let logits = self.module.forward_ts(&[input]).map_err(|e| {
