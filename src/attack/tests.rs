@@ -262,7 +262,7 @@ fn images_for_another_model_go_beyond_the_boundary_where_the_attack_can() {
         let shown = attack.transfer(&smooth, &smooth, &images, &goal, 0.05, &noise(&KEYS));
         let further = value(&shown.adversarial) - value(&first.adversarial);
         assert!(further.min().double_value(&[]) > -1e-6, "{name}: {further}");
-        assert_eq!(further.max().double_value(&[]) > 0.1, climbs, "{name}: {further}");
+        assert_eq!(further.max().double_value(&[]) > 1e-3, climbs, "{name}: {further}");
     }
 }
 

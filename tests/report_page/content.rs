@@ -78,7 +78,8 @@ fn every_section_says_what_the_record_has() {
         shows(&copy.path);
         shows(&copy.of);
     }
-    shows("The smallest class has 443 photos, the largest 629; training drew");
+    let (smallest, largest) = (report.balance.smallest, report.balance.largest);
+    shows(&format!("The smallest class has {smallest} photos, the largest {largest}; training drew"));
     let (_, clean) = &record.outcomes[1];
     let right = clean.images.iter().filter(|i| i.label == 0 && i.predicted[0] == 0).count();
     assert!(right > 0);

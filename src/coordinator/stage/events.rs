@@ -160,11 +160,12 @@ impl Job {
                 self.metrics.missed(task.work.kind(), "declined");
                 self.tell(Progress::Declined { worker: event.worker.clone(), error: error.clone() });
                 // One worker that can do nothing must not end a job that others do: what counts is that none does.
+                let others_work = open.values().any(|task| task.started.is_some());
                 let times = watch.declined.entry(event.worker.clone()).or_insert(0);
                 *times += 1;
-                if *times >= self.policy.delivery_limit {
+                if *times >= self.policy.delivery_limit && !others_work {
                     let why = format!(
-                        "worker {} declined {times} tasks and none was done meanwhile; the last time: {error}",
+                        "worker {} declined {times} tasks, none was done meanwhile and nobody is at one; the last time: {error}",
                         event.worker
                     );
                     harvest.given_up.push((event.task.clone(), why));
