@@ -16,7 +16,7 @@ pub struct Forced {
 
 impl Registry {
     /// Makes a version current after the gate has judged it against the one that is, from what both said of
-    /// each image. By force where `forced`; the reason is kept.
+    /// each image. By force where `forced`; the reason is kept. One that failed the gate of its own night needs force.
     ///
     /// # Errors
     /// [`Kind::NotFound`] for a version that is not there or not complete, [`Kind::Rejected`] for one that
@@ -36,6 +36,11 @@ impl Registry {
             }
             Err(e) if e.kind() == Kind::Data => (false, e.to_string()),
             Err(e) => return Err(e),
+        };
+        // The rules of its own night may have been stricter than those given here.
+        let (passed, found) = match &version.gate {
+            Some(gate) if passed && !gate.passed => (false, format!("on its night {}", gate.reason)),
+            _ => (passed, found),
         };
         let reason = match (passed, &forced) {
             (true, None) => format!("by hand; {found}"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{Architecture, Epsilon, GateSettings, Layers, Resize};
-use crate::gate::Best;
+use crate::gate::{Best, Decision};
 use crate::model::ModelSpec;
 use crate::outcome::{ImageOutcome, Outcomes};
 use crate::report::{Measured, WorstCase};
@@ -170,6 +170,25 @@ async fn one_that_failed_its_gate_needs_force_and_the_reason_is_kept() {
     world.registry.roll_back(None, "back").await.unwrap();
     // From here on nobody expects the figures of before.
     assert_eq!(world.best("pgd20").await.clean, (0.4, "poisoned".to_string()));
+}
+
+#[tokio::test]
+async fn one_that_failed_the_stricter_gate_of_its_night_needs_force_too() {
+    let world = World::new();
+    let good = world.version("good", 80).await;
+    world.promote("good").await.unwrap();
+    let decision = world.registry.judged(&good, Some(&id("good")), &world.rules).await.unwrap();
+    assert!(decision.passed);
+    let gate = Some(Decision { passed: false, reason: "not so: robust accuracy has not fallen".into(), ..decision });
+    let outcomes = serde_json::to_vec(&world.registry.outcomes(&good).await.unwrap().unwrap()).unwrap();
+    let files = vec![("model.safetensors".into(), Bytes::from("weights")), (OUTCOMES.into(), outcomes.into())];
+    let draft = Version { id: id("strict"), gate, files: Default::default(), ..good };
+    world.registry.publish(draft, files).await.unwrap();
+    let error = world.promote("strict").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Rejected);
+    assert!(error.to_string().contains("on its night not so: robust accuracy has not fallen"), "{error}");
+    let entry = world.registry.promote(&id("strict"), &world.rules, forced("we know better")).await.unwrap();
+    assert!(entry.note.forced, "{entry:?}");
 }
 
 #[tokio::test]
