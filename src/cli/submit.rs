@@ -82,8 +82,8 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
         };
         let jobs = Jobs::new(store.clone());
         if jobs.spec(&spec.id).await.is_err_and(|e| e.kind() == Kind::NotFound) {
-            if let Some(folder) = photos.folder() {
-                push(folder, &store, &photos.below(&JobSpec::prefix(&spec.id)), quiet).await?;
+            if let Some((folder, to)) = photos.pushed(&JobSpec::prefix(&spec.id)) {
+                push(folder, &store, &to, quiet).await?;
             }
             for (key, bytes) in files {
                 store.put_bytes(&key, bytes).await?;
@@ -183,26 +183,22 @@ impl Photos {
         Ok(Self::Here { digest: dataset::folder::digest(&folder)?, folder, _unpacked: unpacked })
     }
 
-    fn folder(&self) -> Option<PathBuf> {
-        match self {
-            Self::None | Self::Remote(_) => None,
-            Self::Here { folder, .. } => Some(folder.clone()),
-        }
-    }
-
     /// The URL under which workers find them once they are pushed for the job below `prefix`.
     fn source(&self, settings: &Settings, prefix: &Key) -> String {
-        match self {
-            Self::None => String::new(),
-            Self::Remote(url) => url.clone(),
-            Self::Here { .. } => format!("{}/{}", settings.store.url.trim_end_matches('/'), self.below(prefix)),
+        match (self, self.pushed(prefix)) {
+            (Self::Remote(url), _) => url.clone(),
+            (_, Some((_, to))) => format!("{}/{to}", settings.store.url.trim_end_matches('/')),
+            (_, None) => String::new(),
         }
     }
 
-    /// Where they are pushed to. Other photos go elsewhere: what a push that was cut off left must not mix with them.
-    fn below(&self, prefix: &Key) -> Key {
-        let digest = self.digest().unwrap_or_else(|| "none".into());
-        prefix.join(format!("photos/{}", &digest[..16.min(digest.len())]))
+    /// The folder to push and where to. Other photos go elsewhere: what a push that was cut off left must not mix with
+    /// them.
+    fn pushed(&self, prefix: &Key) -> Option<(&Path, Key)> {
+        match self {
+            Self::None | Self::Remote(_) => None,
+            Self::Here { folder, digest, .. } => Some((folder, prefix.join(format!("photos/{}", &digest[..16])))),
+        }
     }
 
     /// What tells one set of photos from another: names and contents.
@@ -270,9 +266,9 @@ fn dated(name: &str, scheduled: Option<&str>) -> String {
 }
 
 /// Copies a folder of photos to the store.
-async fn push(folder: PathBuf, store: &Arc<dyn Store>, to: &Key, quiet: bool) -> Result<()> {
-    let from: Arc<dyn Store> = Arc::new(LocalStore::open(&folder)?);
-    let files = dataset::folder::list(&folder)?;
+async fn push(folder: &Path, store: &Arc<dyn Store>, to: &Key, quiet: bool) -> Result<()> {
+    let from: Arc<dyn Store> = Arc::new(LocalStore::open(folder)?);
+    let files = dataset::folder::list(folder)?;
     if files.is_empty() {
         return Err(Error::data(format!("{} holds no photos", folder.display())));
     }
@@ -321,7 +317,8 @@ mod tests {
         std::fs::write(one.path().join("a.png"), "one").unwrap();
         std::fs::write(other.path().join("a.png"), "two").unwrap();
         let prefix = Key::new("jobs/j").unwrap();
-        let below = |folder: &tempfile::TempDir| Photos::here(folder.path().into(), None).unwrap().below(&prefix);
+        let below =
+            |folder: &tempfile::TempDir| Photos::here(folder.path().into(), None).unwrap().pushed(&prefix).unwrap().1;
         assert_eq!(below(&one), below(&one), "a push that was cut off goes on where it was");
         assert_ne!(below(&one), below(&other), "what it left does not mix with other photos");
     }

@@ -22,7 +22,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::warn;
 
 use crate::coordinator::JobSpec;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::queue::Queue;
 use crate::store::{Key, Store};
 use crate::task::{Event, JobId, Report, TaskId, VERSION, WorkerId};
@@ -59,7 +59,7 @@ impl Jobs {
     pub async fn submit(&self, spec: &JobSpec) -> Result<bool> {
         let known = match self.spec(&spec.id).await {
             // Not every server keeps the promise to create an object once, so this is not done without a look.
-            Err(e) if e.kind() == Kind::NotFound => match self.create(spec).await? {
+            Err(e) if e.kind() == Kind::NotFound => match self.store.create_json(&spec_key(&spec.id), spec).await? {
                 true => None,
                 false => Some(self.spec(&spec.id).await?),
             },
@@ -77,12 +77,6 @@ impl Jobs {
             self.mark("open", &spec.id).await?;
         }
         Ok(known.is_none())
-    }
-
-    /// Writes down what is submitted, unless somebody else was faster.
-    async fn create(&self, spec: &JobSpec) -> Result<bool> {
-        let body = serde_json::to_vec(spec).context(Kind::Internal, || "a job has no JSON form".into())?;
-        self.store.create(&spec_key(&spec.id), body.into()).await
     }
 
     /// What was submitted.

@@ -97,8 +97,12 @@ impl dyn Store + '_ {
 
     /// Writes a value as JSON.
     pub async fn put_json<T: Serialize + Sync>(&self, key: &Key, value: &T) -> Result<Blob> {
-        let bytes = serde_json::to_vec(value).context(Kind::Internal, || format!("{key} cannot be written as JSON"))?;
-        self.put_bytes(key, bytes).await
+        self.put_bytes(key, json(key, value)?).await
+    }
+
+    /// Writes a value as JSON where there is no such object yet, see [`Store::create`].
+    pub async fn create_json<T: Serialize + Sync>(&self, key: &Key, value: &T) -> Result<bool> {
+        self.create(key, json(key, value)?.into()).await
     }
 
     /// Reads an object of at most `limit` bytes into memory.
@@ -124,6 +128,10 @@ impl dyn Store + '_ {
         blob.check(bytes.len() as u64, &hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&bytes)))?;
         Ok(bytes)
     }
+}
+
+fn json<T: Serialize>(key: &Key, value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).context(Kind::Internal, || format!("{key} cannot be written as JSON"))
 }
 
 impl Blob {
