@@ -60,6 +60,12 @@ pub mod webhook;
 #[cfg(feature = "compute")]
 pub mod worker;
 
+/// libtorch takes and frees tensors of megabytes at every step. glibc hands such memory back to the kernel each time, to be
+/// cleared again, or keeps holes of every size; jemalloc serves libtorch too, since it takes malloc's name.
+#[cfg(feature = "compute")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Real servers for the tests that need one; the tests of the program share them.
 #[cfg(test)]
 #[path = "../tests/servers/mod.rs"]

@@ -19,8 +19,6 @@ mod watch;
 mod weights;
 
 #[cfg(feature = "compute")]
-mod allocator;
-#[cfg(feature = "compute")]
 mod attack;
 #[cfg(feature = "compute")]
 mod audience;
@@ -237,7 +235,6 @@ impl Cli {
     #[cfg(feature = "compute")]
     pub fn compute(self) -> Result<()> {
         let (json, quiet) = (self.json, self.quiet);
-        allocator::keep_memory();
         crate::model::caught(|| match self.command {
             Command::Run(args) => run::run(args, json, quiet),
             Command::Evaluate(args) => run::evaluate(args, json, quiet),

@@ -8,7 +8,6 @@ use tch::Tensor;
 
 use super::Attempt;
 use super::compute::Recipe;
-use super::memory;
 use super::training::{decoded, open};
 use crate::attack::{self, Attack, Noise, Objective};
 use crate::config::{Epsilon, Settings};
@@ -41,10 +40,7 @@ pub(super) async fn evaluate(attempt: &Attempt<'_>, work: &Work) -> Result<Succe
             let settings = &spec.settings;
             let samples = Box::new(open(&path)?.take(if limit == 0 { usize::MAX } else { limit }));
             let mut batches = Batches::new(samples, settings, recipe.spec.input_size(), keep_images);
-            let progress = |images| {
-                seen.reach(images);
-                memory::give_back();
-            };
+            let progress = |images| seen.reach(images);
             let others = recipes.iter().map(|(name, other)| Ok((name.clone(), other.classifier()?)));
             let others = others.collect::<Result<Vec<_>>>()?;
             let (conditions, seed) = (&conditions[..], settings.job.seed);

@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 use super::compute::Recipe;
 use super::evaluation::Batches;
 use super::training::open;
-use super::{Attempt, memory, photos};
+use super::{Attempt, photos};
 use crate::dataset::drift::Features;
 use crate::error::{Context, Kind, Result};
 use crate::store::Blob;
@@ -34,7 +34,6 @@ pub(super) async fn sum(attempt: &Attempt<'_>, shard: &Blob, wanted: &Blob, chec
                 let Some(features) = tch::no_grad(|| classifier.features(&images)) else { return Ok(None) };
                 rows(&features).iter().for_each(|row| found.take(row));
                 seen.add(batch.keys.len() as u64);
-                memory::give_back();
             }
             Ok(found.is_finite().then_some(found))
         })

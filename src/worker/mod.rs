@@ -9,7 +9,6 @@ mod compute;
 mod evaluation;
 mod features;
 mod lab;
-mod memory;
 mod message;
 mod photos;
 mod progress;
