@@ -37,7 +37,7 @@ pub(super) use noting::Finds;
 #[cfg(feature = "compute")]
 mod noting {
     use super::BlackBox;
-    use crate::attack::{Attack, Norm};
+    use crate::attack::Attack;
     use crate::config::Epsilon;
 
     /// Which attacks broke which images of a pool.
@@ -69,7 +69,7 @@ mod noting {
             }
             if !follows {
                 self.budgets.push(epsilon);
-            } else if !attack.is_weak() && attack.norm() == Norm::LInf {
+            } else if attack.walks() {
                 self.walked.push(epsilon);
             }
         }

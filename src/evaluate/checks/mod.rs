@@ -27,12 +27,12 @@ pub struct Check {
 }
 
 /// How a model was trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Origin {
     /// On clean images.
     Undefended,
-    /// Against this adversary.
-    Defended(Adversary),
+    /// Against this adversary, with this budget.
+    Defended(Adversary, f64),
     /// Somewhere else.
     Unknown,
 }
@@ -117,7 +117,7 @@ pub fn check(subject: &Subject) -> Vec<Check> {
         ),
         (
             "fgsm and pgd tell the same story",
-            if let Origin::Defended(_) = origin { figures::gap(outcomes) } else { None },
+            if let Origin::Defended(_, epsilon) = origin { figures::gap(outcomes, epsilon) } else { None },
             "robust to one step and not to many: catastrophic overfitting",
         ),
         (

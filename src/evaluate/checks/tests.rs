@@ -40,7 +40,7 @@ fn sound_figures_pass() {
         ("pgd20", E8, 30),
     ]);
     let audit = Audit { attacked: 500, gradients: 90, excess: 3e-8, ..Audit::default() };
-    assert_eq!(failed(&sound, Some(&audit), Origin::Defended(Adversary::NFgsm)), Vec::<String>::new());
+    assert_eq!(failed(&sound, Some(&audit), Origin::Defended(Adversary::NFgsm, E8)), Vec::<String>::new());
     let undefended = outcomes(&[("clean", 0.0, 95), ("fgsm", E8, 50), ("pgd20", E8, 1)]);
     assert_eq!(failed(&undefended, None, Origin::Undefended), Vec::<String>::new());
 }
@@ -49,7 +49,7 @@ fn sound_figures_pass() {
 fn a_model_from_elsewhere_is_not_asked_how_it_was_trained() {
     let fragile = outcomes(&[("clean", 0.0, 90), ("fgsm", E8, 60), ("pgd20", E8, 10)]);
     assert_eq!(failed(&fragile, None, Origin::Unknown), Vec::<String>::new());
-    assert_eq!(failed(&fragile, None, Origin::Defended(Adversary::NFgsm)).len(), 1);
+    assert_eq!(failed(&fragile, None, Origin::Defended(Adversary::NFgsm, E8)).len(), 1);
     assert_eq!(failed(&fragile, None, Origin::Undefended).len(), 1);
     let single = outcomes(&[("clean", 0.0, 90), ("fgsm", E8, 60)]);
     assert_eq!(failed(&single, None, Origin::Unknown), ["measured with more than the training attack"]);
@@ -58,14 +58,25 @@ fn a_model_from_elsewhere_is_not_asked_how_it_was_trained() {
 #[test]
 fn an_ensemble_is_more_than_the_attack_that_was_trained_against() {
     let under = |attack| outcomes(&[("clean", 0.0, 90), (attack, E4, 60)]);
-    let against = Origin::Defended(Adversary::Pgd);
+    let against = Origin::Defended(Adversary::Pgd, E8);
     assert_eq!(failed(&under("autoattack"), None, against), Vec::<String>::new());
     assert_eq!(failed(&under("pgd20"), None, against), ["measured with more than the training attack"]);
 }
 
 #[test]
+fn beyond_its_budget_and_by_a_handful_of_images_nothing_is_shown() {
+    let steep =
+        outcomes(&[("clean", 0.0, 90), ("fgsm", E4, 70), ("fgsm", E8, 68), ("pgd20", E4, 60), ("pgd20", E8, 20)]);
+    let trained_at = |epsilon| failed(&steep, None, Origin::Defended(Adversary::NFgsm, epsilon));
+    assert_eq!(trained_at(E4), Vec::<String>::new());
+    assert_eq!(trained_at(E8), ["fgsm and pgd tell the same story"]);
+    let few = outcomes(&[("clean", 0.0, 90), ("pgd20", E8, 6)]);
+    assert_eq!(failed(&few, None, Origin::Undefended), Vec::<String>::new());
+}
+
+#[test]
 fn each_flaw_is_named() {
-    let against = Origin::Defended(Adversary::NFgsm);
+    let against = Origin::Defended(Adversary::NFgsm, E8);
     for (flaw, found) in [
         ("epsilon 0 equals clean", failed(&outcomes(&[("clean", 0.0, 90), ("pgd20", 0.0, 89)]), None, against)),
         (
@@ -180,7 +191,7 @@ fn a_model_that_falls_to_images_made_against_another_hides_its_gradient() {
     let made = |pgd| outcomes(&[("clean", 0.0, 90), ("fgsm", E4, 30), ("pgd20", E4, pgd)]);
     let found = |made: &Outcomes| {
         let shown = [("baseline", made)];
-        let (model, classes, origin) = ("trained", 5, Origin::Defended(Adversary::NFgsm));
+        let (model, classes, origin) = ("trained", 5, Origin::Defended(Adversary::NFgsm, E8));
         let checks = check(&Subject { model, outcomes: &own, audit: None, classes, origin, shown: &shown });
         checks.into_iter().find(|c| c.name.starts_with("images made against")).unwrap().passed
     };
