@@ -7,9 +7,9 @@
 
 RUN is the folder of a job with evaluate.keep_images = true; RUN/baseline is its undefended model. Each side attacks
 the images that the model gets right, in the same batches, on as many threads; each attack goes over all of them by
-itself, except AutoAttack, which is a series. Times are wall-clock without loading, the median of the repeats; a query
-is an image that the network looks at, and the last column compares the time for a query. `channels-last` is
-torchattacks on a model and images in that layout.
+itself, except AutoAttack, which is a series. Times are wall-clock without loading, from the images to the class that
+the model sees in each in the end, the median of the repeats; a query is an image that the network looks at, and the
+last column compares the time for a query. `channels-last` is torchattacks on a model and images in that layout.
 """
 
 import argparse
@@ -142,10 +142,10 @@ def measure(model, attack, images, labels, batch):
         x = images[start : start + batch].clone(memory_format=model.layout)
         began = time.perf_counter()
         adversarial = attack(x, labels[start : start + batch])
-        seconds += time.perf_counter() - began
         with torch.no_grad():
             predicted += model(adversarial.detach()).argmax(1).tolist()
-    return np.array(predicted), seconds, model.queries - before - len(images)
+        seconds += time.perf_counter() - began
+    return np.array(predicted), seconds, model.queries - before
 
 
 def main():

@@ -6,6 +6,7 @@ use super::{
     Attack, Goal, Noise, apgd, bim, carlini_wagner, control, deepfool, fab, fgsm, mi_fgsm, n_fgsm, one_pixel, pgd,
     rs_fgsm, series, square,
 };
+use crate::model::no_gradient;
 
 /// A function from images `[N, 3, H, W]` to logits or other scores `[N, K]`: differentiable in the
 /// images for all attacks that follow a gradient ([`Attack::follows_gradient`]); the others only ask it.
@@ -147,7 +148,10 @@ pub(super) fn gradients_of(
     let scores = scores(&logits);
     let last = scores.len().saturating_sub(1);
     let slope = |(i, score): (usize, &Tensor)| match score.requires_grad() {
-        true => Tensor::run_backward(&[score], &[&images], i < last, false).remove(0),
+        true => match Tensor::f_run_backward(&[score], &[&images], i < last, false) {
+            Ok(mut slopes) => slopes.remove(0),
+            Err(error) => no_gradient(&error),
+        },
         false => images.detach().zeros_like(),
     };
     (scores.iter().enumerate().map(slope).collect(), logits.detach())

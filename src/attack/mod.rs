@@ -248,6 +248,11 @@ impl Attack {
         )
     }
 
+    /// Whether it takes many steps along the gradient within the L∞ ball: what is true of PGD is true of it.
+    pub fn walks(&self) -> bool {
+        self.follows_gradient() && !self.is_weak() && !self.seeks_nearest() && self.norm() == Norm::LInf
+    }
+
     /// The attacks that it goes through one after the other, each over what the one before left: itself, or those of
     /// an ensemble.
     pub fn stages(self) -> Vec<Self> {

@@ -58,6 +58,7 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("guard.rollbacks", 0.0, 1000.0),
     ("guard.soften", 0.01, 1.0),
     ("evaluate.batch", 1.0, 4096.0),
+    ("attack.batch", 1.0, 4096.0),
     ("evaluate.examples", 0.0, 200.0),
     ("evaluate.probes", 0.0, 100_000.0),
     ("gate.clean_drop", 0.0, 100.0),

@@ -108,7 +108,7 @@ settings! {
     /// What `hardy attack` does to photos.
     AttackSettings {
         method: String, epsilons: Vec<Epsilon>, smallest: bool, label: String, target: String, from: String,
-        comparisons: bool,
+        comparisons: bool, batch: usize,
     }
     /// What a retrained model must hold.
     GateSettings {

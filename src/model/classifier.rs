@@ -180,11 +180,27 @@ mod tests {
         Brought { bytes: std::fs::read(&path).unwrap(), ..known }
     }
 
+    /// Overwrites what the sigmoid needs for its gradient.
+    fn no_way_back(x: &Tensor) -> Tensor {
+        let mut scores = x.mean_dim([2, 3].as_slice(), false, None).sigmoid();
+        scores.g_add_scalar_(1.0)
+    }
+
+    #[test]
+    fn a_gradient_that_cannot_be_computed_is_an_error_and_no_panic() {
+        let (images, labels) = (formula_images(32, 32), Tensor::from_slice(&[0i64]));
+        let objective = crate::attack::Objective::CrossEntropy(&labels);
+        let error = caught(|| Ok(crate::attack::gradient(&no_way_back, &images, &objective))).unwrap_err();
+        assert_eq!(error.kind(), Kind::Model);
+        assert!(error.chain().contains("modified by an inplace operation"), "{}", error.chain());
+    }
+
     #[test]
     fn a_script_that_hides_its_gradient_or_takes_one_picture_only_is_found_out() {
         let hidden = traced(|x| x.detach().mean_dim([2, 3].as_slice(), false, None));
         assert!(!load(&hidden).unwrap().is_differentiable());
         assert!(load(&traced(|x| x.mean_dim([2, 3].as_slice(), false, None))).unwrap().is_differentiable());
+        assert!(!load(&traced(no_way_back)).unwrap().is_differentiable());
         let single = traced(|x| x.mean_dim([2, 3].as_slice(), false, None).reshape([1, 3]));
         let said = load(&single).unwrap_err().chain();
         assert!(said.contains("traced.pt does not take these 3 pictures of 32x32"), "{said}");

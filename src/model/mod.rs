@@ -41,7 +41,7 @@ pub use network::{Leaf, Network};
 pub(crate) use saved::imagenet_classes;
 pub use saved::{SPEC_FILE, WEIGHTS_FILE, files, load_model, save_model, write_whole};
 #[cfg(feature = "compute")]
-pub(crate) use script::caught;
+pub(crate) use script::{caught, no_gradient};
 pub use spec::ModelSpec;
 pub use weights::Weights;
 

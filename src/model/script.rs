@@ -4,13 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tch::{CModule, Device, Kind, Tensor};
+use tch::{CModule, Device, Kind, TchError, Tensor};
 
 use super::brought::ScriptSpec;
 use crate::error::{Context, Error, Result};
 
-/// Every message about a file begins like this.
+/// Every message about a file begins like one of these.
 const ABOUT: &str = "the TorchScript file";
+const ABOUT_GRADIENT: &str = "the model's gradient";
 
 /// A traced or scripted network with the pixel scale in front of it.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Loads the file in `bytes` and tries it on batches of one and of three grey pictures.
+    /// Loads the file in `bytes` and tries it, there and back, on batches of one and of three grey pictures.
     ///
     /// The file is a program, which libtorch's interpreter runs: it must come from people who are
     /// trusted. The interpreter's optimiser is turned off: it would respecialise for every batch size
@@ -52,7 +53,9 @@ impl Script {
         let side = i64::from(spec.input_size);
         for count in [1, 3] {
             let pictures = Tensor::full([count, 3, side, side], 0.5, (Kind::Float, device)).set_requires_grad(true);
-            script.differentiable = script.attempt(&pictures)?.requires_grad();
+            let logits = script.attempt(&pictures)?;
+            let back = || Tensor::f_run_backward(&[logits.sum(Kind::Float)], &[&pictures], false, false);
+            script.differentiable = logits.requires_grad() && back().is_ok();
         }
         Ok(script)
     }
@@ -103,17 +106,25 @@ impl Script {
     }
 }
 
+/// Ends the work under way because a model that gave logits fails on the way back, up to [`caught`].
+pub fn no_gradient(error: &TchError) -> ! {
+    resume_unwind(Box::new(format!("{ABOUT_GRADIENT} cannot be computed: {}", first_line(error))))
+}
+
 /// Runs `work`. That a TorchScript file fails in it is an error, though attacks know of none.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| match panic.downcast_ref::<String>() {
-        Some(said) if said.starts_with(ABOUT) => Err(Error::model(said.as_str())),
+        Some(said) if [ABOUT, ABOUT_GRADIENT].iter().any(|about| said.starts_with(about)) => {
+            Err(Error::model(said.as_str()))
+        }
         _ => resume_unwind(panic),
     })
 }
 
 /// libtorch's messages go on with a trace of its own stack.
-fn first_line(error: &tch::TchError) -> String {
+fn first_line(error: &TchError) -> String {
     let text = error.to_string();
-    let mut telling = text.lines().map(str::trim).filter(|line| line.contains("Error") || line.contains("rror:"));
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("frame #"));
+    let mut telling = lines.filter(|line| line.contains("Error") || line.contains("rror:"));
     telling.next_back().or(text.lines().next()).unwrap_or_default().to_string()
 }

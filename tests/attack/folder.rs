@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::scene::{CLASSES, Scene, distance, files, pixels, refused, text};
 
 const SMALL: &[&str] =
-    &["--set", "evaluate.batch=4", "--set", "data.shard_images=9", "--set", "data.quarantine_limit=0.5"];
+    &["--set", "attack.batch=4", "--set", "data.shard_images=9", "--set", "data.quarantine_limit=0.5"];
 
 fn record(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -82,15 +82,15 @@ fn results_depend_on_neither_workers_nor_batches() {
     let with = |out: &str, more: &[&str]| {
         scene.attacked(&photos, out, &[&["--method", "pgd5", "--epsilon", "6/255"][..], more].concat())
     };
-    let one = with("one", &["--workers", "1", "--set", "evaluate.batch=3", "--set", "data.shard_images=5"]);
-    let two = with("two", &["--workers", "2", "--set", "evaluate.batch=3", "--set", "data.shard_images=5"]);
+    let one = with("one", &["--workers", "1", "--set", "attack.batch=3", "--set", "data.shard_images=5"]);
+    let two = with("two", &["--workers", "2", "--set", "attack.batch=3", "--set", "data.shard_images=5"]);
     assert_eq!(one, two);
     for name in files(&scene.path("one")) {
         let bytes = |out: &str| std::fs::read(scene.path(out).join(&name)).unwrap();
         assert!(bytes("one") == bytes("two"), "{name}");
     }
     // Rounding differs with the batch size; the pictures hardly do.
-    let all = with("all", &["--set", "evaluate.batch=12"]);
+    let all = with("all", &["--set", "attack.batch=12"]);
     let broken = |summary: &Value| summary["budgets"][0]["broken"].as_u64().unwrap();
     assert!(broken(&one).abs_diff(broken(&all)) <= 1, "{one} {all}");
 }

@@ -3,6 +3,7 @@
 
 mod evaluate;
 mod folder;
+mod imagenet;
 mod patch;
 mod photo;
 mod refusals;
