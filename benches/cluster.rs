@@ -1,12 +1,12 @@
 //! What a cluster costs, on a real broker and a real S3 server of its own:
-//! `cargo bench --bench cluster -- overhead scaling tasks latency scale`. Without arguments: all but `scale`.
+//! `cargo bench --bench cluster -- overhead scaling tasks latency failover scale`. Without arguments: all but `scale`.
 //! Figures of one machine, processes beside each other on its cores; ratios say more than times.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[path = "../tests/servers/mod.rs"]
@@ -27,6 +27,9 @@ fn main() {
     }
     if wants("latency") {
         bench.latency();
+    }
+    if wants("failover") {
+        bench.failover();
     }
     if wants("tasks") {
         bench.tasks();
@@ -70,6 +73,25 @@ impl Drop for Process {
     }
 }
 
+/// A process whose log is read.
+struct Heard {
+    process: Process,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Heard {
+    /// Waits for a line with all of `words`.
+    fn until(&mut self, words: &[&str]) {
+        self.lines.find(|line| words.iter().all(|word| line.as_ref().unwrap().contains(word))).unwrap().unwrap();
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(
+            Command::new("kill").args(["-s", signal, &self.process.0.id().to_string()]).status().unwrap().success()
+        );
+    }
+}
+
 /// The job that is timed: real training of the small network.
 const JOB: &[&str] = &[
     "model.architecture=hardy_small",
@@ -109,6 +131,13 @@ impl Bench {
 
     fn spawn(&self, arguments: &[&str]) -> Process {
         Process(self.hardy(arguments).arg("-q").stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn listen(&self, arguments: &[&str], log: &str) -> Heard {
+        let mut command = self.hardy(arguments);
+        let mut child = command.env("HARDY_LOG", log).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Heard { process: Process(child), lines }
     }
 
     /// Coordinator and workers that have shown that they work.
@@ -184,14 +213,11 @@ impl Bench {
     /// From the start of `hardy submit` to the start of its first task, as the worker's log tells it.
     fn latency(&self) {
         let _coordinator = self.spawn(&["coordinator"]);
-        let mut worker = self.hardy(&["worker", "--workers", "1"]);
-        let worker = worker.env("HARDY_LOG", "hardy::worker=debug").stderr(Stdio::piped()).spawn();
-        let mut worker = Process(worker.unwrap());
-        let mut lines = BufReader::new(worker.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut worker = self.listen(&["worker", "--workers", "1"], "hardy::worker=debug");
         let mut until_started = || {
             let (name, began) = (unique("one"), Instant::now());
             self.ok(&["submit", "--rehearse", "1", "-q", "--name", &name]);
-            lines.find(|line| line.contains("started") && line.contains(&name)).unwrap();
+            worker.until(&["started", &name]);
             began.elapsed().as_secs_f64()
         };
         until_started();
@@ -201,6 +227,30 @@ impl Bench {
             "latency: start of `hardy submit` to start of its first task: median {:.2} s (lowest {:.2}, highest {:.2})",
             seconds[4], seconds[0], seconds[8]
         );
+    }
+
+    /// From the end of the leading coordinator to the lead of the one that stands by: killed, as by a crash, and stopped
+    /// without a word, as when its machine loses power.
+    fn failover(&self) {
+        for (how, signal) in [("killed", "KILL"), ("silent", "STOP")] {
+            let mut seconds: Vec<f64> = (0..5)
+                .map(|_| {
+                    let mut first = self.listen(&["coordinator"], "info");
+                    first.until(&[" leads "]);
+                    let mut second = self.listen(&["coordinator"], "info");
+                    second.until(&[" stands by "]);
+                    let began = Instant::now();
+                    first.signal(signal);
+                    second.until(&[" leads "]);
+                    began.elapsed().as_secs_f64()
+                })
+                .collect();
+            seconds.sort_by(f64::total_cmp);
+            println!(
+                "failover: the leader is {how}: another one leads after {:.1} s (lowest {:.1}, highest {:.1}, n = 5)",
+                seconds[2], seconds[0], seconds[4]
+            );
+        }
     }
 
     /// Empty tasks per second with one consumer.

@@ -100,14 +100,28 @@ fn an_import_is_whole_or_not_there() {
     assert_eq!((&imported["photos"], &imported["counts"]["all"]["tulips"]), (&10.into(), &2.into()));
     refused(&hardy(folder, &["dataset", "import", "photos", "--out", "copy"]), 5, "copy is not empty");
 
-    let mut tar = tar::Builder::new(std::fs::File::create(folder.join("evil.tar")).unwrap());
-    let mut link = tar::Header::new_gnu();
-    link.set_entry_type(tar::EntryType::Symlink);
-    link.set_size(0);
-    tar.append_link(&mut link, "roses/1.jpg", "/etc/passwd").unwrap();
-    tar.finish().unwrap();
-    refused(&hardy(folder, &["dataset", "import", "evil.tar", "--out", "new"]), 3, "\"roses/1.jpg\" is a link");
-    assert!(!folder.join("new").exists());
+    let (file, link, device) = (tar::EntryType::Regular, tar::EntryType::Symlink, tar::EntryType::Block);
+    for (kind, name, reason) in [
+        (link, "roses/1.jpg", "\"roses/1.jpg\" is a link"),
+        (device, "roses/1.jpg", "\"roses/1.jpg\""),
+        (file, "../roses/1.jpg", "\"../roses/1.jpg\""),
+        (file, "/etc/roses/1.jpg", "\"/etc/roses/1.jpg\""),
+    ] {
+        let mut tar = tar::Builder::new(std::fs::File::create(folder.join("evil.tar")).unwrap());
+        let mut member = tar::Header::new_gnu();
+        member.set_entry_type(kind);
+        member.set_size(0);
+        if kind == link {
+            member.set_link_name("/etc/passwd").unwrap();
+        }
+        // Past the crate's own check of names.
+        member.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        member.set_cksum();
+        tar.append(&member, std::io::empty()).unwrap();
+        tar.finish().unwrap();
+        refused(&hardy(folder, &["dataset", "import", "evil.tar", "--out", "new"]), 3, reason);
+        assert!(!folder.join("new").exists() && !folder.join("../roses").exists(), "{name}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::coordinator::{Compared, JobSpec, Surrogate};
 use crate::error::{Error, Result};
 use crate::model::{Brought, Described, ScriptHints, bring};
 use crate::report::LOOKS;
-use crate::store::{Blob, Key};
+use crate::store::Key;
 use crate::task::ModelName;
 
 /// What is put on the store, and where.
@@ -124,22 +124,21 @@ impl Models {
 
     /// Names them in `spec` and gives the files that are then to be put on the store.
     pub(super) fn name_in(self, spec: &mut JobSpec) -> Files {
-        let (prefix, mut files) = (JobSpec::prefix(&spec.id), Vec::new());
+        let (id, mut files) = (spec.id.clone(), Vec::new());
         let mut file = |name: &str, bytes: Vec<u8>| {
-            let blob = Blob::of(prefix.join(name), &bytes);
+            let blob = JobSpec::given(&id, name, &bytes);
             files.push((blob.key.clone(), bytes));
             blob
         };
-        spec.weights = self.bytes.map(|bytes| file("weights.safetensors", bytes));
-        spec.surrogate = self
-            .surrogate
-            .map(|Brought { spec, bytes }| Surrogate { model: spec, weights: file("surrogate.safetensors", bytes) });
+        spec.weights = self.bytes.map(|bytes| file("weights", bytes));
+        spec.surrogate =
+            self.surrogate.map(|Brought { spec, bytes }| Surrogate { model: spec, weights: file("surrogate", bytes) });
         if let (Some(Contest { first, others }), Some(model), Some(weights)) =
             (self.contest, &self.model, &spec.weights)
         {
             spec.compared = vec![Compared { name: first, model: model.clone(), weights: weights.clone() }];
             spec.compared.extend(others.into_iter().map(|(name, Brought { spec, bytes })| {
-                let weights = file(&format!("compared-{name}.safetensors"), bytes);
+                let weights = file(&format!("compared-{name}"), bytes);
                 Compared { name, model: spec, weights }
             }));
         }

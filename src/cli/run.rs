@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::audience::{Audience, observer};
 use super::model::{Contest, Models, ScriptArgs, place, sha256};
-use super::{SettingsArgs, cluster, weights};
+use super::{SettingsArgs, cluster, terminal, weights};
 use crate::config::{JobKind, Layers, Settings};
 use crate::coordinator::{JobSpec, Program, export};
 use crate::dataset;
@@ -201,7 +201,7 @@ pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> 
     // A computation that is still going on is given up: its task was not reported and will be done again.
     cluster::block_on(async {
         let local = Home::open(&home, workers, &request.settings)?;
-        let spec = submit(&*local.store, request, &home, out).await?;
+        let spec = submit(&*local.store, request, &home, out, quiet || json).await?;
         let store = local.store.clone();
         let id = spec.id.clone();
         if let Err(e) = local.run(spec, observer(audience)).await {
@@ -216,13 +216,13 @@ pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> 
 }
 
 /// The job of `request`: that of an earlier run in `out` if it is the same one.
-async fn submit(store: &dyn Store, request: Request<'_>, home: &Path, out: &Path) -> Result<JobSpec> {
+async fn submit(store: &dyn Store, request: Request<'_>, home: &Path, out: &Path, quiet: bool) -> Result<JobSpec> {
     let source = source(request.data, home)?;
     let settings = request.settings.of_job();
     let models = &request.models;
     let identity = json!({
         "settings": settings, "source": source, "program": request.program, "model": models.model,
-        "photos": dataset::folder::digest(Path::new(&source))?,
+        "photos": terminal::digest(Path::new(&source), quiet)?,
         "weights": models.bytes.as_ref().map(sha256),
         "surrogate": models.surrogate.as_ref().map(|other| sha256(&other.bytes)),
         "compared": models.contest.as_ref().map(Contest::identity),

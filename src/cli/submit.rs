@@ -13,7 +13,7 @@ use super::SettingsArgs;
 use super::jobs::{print_json, verdict};
 use super::model::{Contest, Files, Models, ScriptArgs, place, sha256, surrogate};
 use super::watch::follow;
-use super::{cluster, weights};
+use super::{cluster, terminal, weights};
 use crate::config::{JobKind, Settings};
 use crate::coordinator::{JobSpec, Night, Place, Program, tonight};
 use crate::dataset;
@@ -75,7 +75,7 @@ pub(super) fn run(mut args: SubmitArgs, as_json: bool, quiet: bool) -> Result<()
     let end = cluster::block_on(async {
         let store = cluster::store(&settings).await?;
         let queue = cluster::queue(&settings).await?;
-        let photos = if args.rehearse.is_some() { Photos::None } else { Photos::find(&args.data)? };
+        let photos = if args.rehearse.is_some() { Photos::None } else { Photos::find(&args.data, quiet)? };
         let (spec, files) = match &args.night {
             Some(night) => (tonight_or(night, &store, &settings, &photos).await?, Vec::new()),
             None => spec(&args, &settings, &photos, given)?,
@@ -164,23 +164,23 @@ enum Photos {
 }
 
 impl Photos {
-    fn find(data: &str) -> Result<Self> {
+    fn find(data: &str, quiet: bool) -> Result<Self> {
         if data.contains("://") {
             return Ok(Self::Remote(data.to_string()));
         }
         let path = Path::new(data);
         let whole = path.canonicalize().context(Kind::NotFound, || format!("the photos {data} cannot be found"))?;
         if whole.is_dir() {
-            return Self::here(whole, None);
+            return Self::here(whole, None, quiet);
         }
         let unpacked = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
         let folder = unpacked.path().join("photos");
         dataset::import::import(&whole, &folder)?;
-        Self::here(folder, Some(unpacked))
+        Self::here(folder, Some(unpacked), quiet)
     }
 
-    fn here(folder: PathBuf, unpacked: Option<tempfile::TempDir>) -> Result<Self> {
-        Ok(Self::Here { digest: dataset::folder::digest(&folder)?, folder, _unpacked: unpacked })
+    fn here(folder: PathBuf, unpacked: Option<tempfile::TempDir>, quiet: bool) -> Result<Self> {
+        Ok(Self::Here { digest: terminal::digest(&folder, quiet)?, folder, _unpacked: unpacked })
     }
 
     /// The URL under which workers find them once they are pushed for the job below `prefix`.
@@ -272,7 +272,7 @@ async fn push(folder: &Path, store: &Arc<dyn Store>, to: &Key, quiet: bool) -> R
     if files.is_empty() {
         return Err(Error::data(format!("{} holds no photos", folder.display())));
     }
-    let bar = super::terminal::bar(files.len() as u64, "copying photos", quiet);
+    let bar = terminal::bar(files.len() as u64, "copying photos", quiet);
     stream::iter(files)
         .map(|(name, _)| {
             let (from, bar) = (from.clone(), bar.clone());
@@ -317,8 +317,9 @@ mod tests {
         std::fs::write(one.path().join("a.png"), "one").unwrap();
         std::fs::write(other.path().join("a.png"), "two").unwrap();
         let prefix = Key::new("jobs/j").unwrap();
-        let below =
-            |folder: &tempfile::TempDir| Photos::here(folder.path().into(), None).unwrap().pushed(&prefix).unwrap().1;
+        let below = |folder: &tempfile::TempDir| {
+            Photos::here(folder.path().into(), None, true).unwrap().pushed(&prefix).unwrap().1
+        };
         assert_eq!(below(&one), below(&one), "a push that was cut off goes on where it was");
         assert_ne!(below(&one), below(&other), "what it left does not mix with other photos");
     }

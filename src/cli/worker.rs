@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::SettingsArgs;
 use super::cluster::{self, host_and_chance};
@@ -94,7 +94,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
                 Ok(Ok(())) if stop.is_cancelled() || !idle.is_zero() => {}
                 Ok(Err(e)) => return Err(e),
                 Ok(Ok(())) => return Err(Error::internal("a worker ended by itself")),
-                Err(e) => warn!("a worker thread ended: {e}"),
+                Err(e) => return Err(Error::internal("a worker broke down").because(e)),
             }
         }
         Ok(())

@@ -231,7 +231,7 @@ pub(super) fn checks(
             origin: match name.as_str() {
                 BASELINE => Origin::Undefended,
                 _ if program == Program::Evaluate => Origin::Unknown,
-                _ => Origin::Defended(settings.adversary.method),
+                _ => Origin::Defended(settings.adversary.method, settings.adversary.epsilon.value()),
             },
             shown: &shown,
         })
@@ -315,15 +315,15 @@ pub async fn augment(job: &mut Job, source: &dyn Store) -> Result<(Prepared, Vec
     Ok((prepared, copies))
 }
 
-/// Photos and a model to broken photos. A task attacks one batch, so that an interrupted job loses no more than
-/// the batches that were under way.
+/// Photos and a model to broken photos. A task attacks a few photos, one where that is asked for: an interrupted job
+/// loses no more than those that were under way.
 pub async fn attack(job: &mut Job, source: &dyn Store) -> Result<(Prepared, Vec<Success>)> {
     let classes = job.spec.model.as_ref().map(|m| m.classes().to_vec()).unwrap_or_default();
     // What cannot be done is refused before anything is.
     Plan::new(&job.spec.settings.attack, &classes)?;
     let prepared = preparation::prepare(job, source).await?;
     let checkpoint = given_model(job).await?;
-    let batch = job.spec.settings.evaluate.batch;
+    let batch = job.spec.settings.attack.batch;
     let mut tasks = Vec::new();
     for (plan, shard) in prepared.plan.shards.iter().zip(&prepared.shards) {
         for first in (0..plan.samples.len()).step_by(batch) {

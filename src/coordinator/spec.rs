@@ -109,6 +109,14 @@ impl JobSpec {
         Self { created: String::new(), ..self.clone() } == Self { created: String::new(), ..other.clone() }
     }
 
+    /// A checkpoint or a TorchScript file that is submitted with job `id`, called `name`. It lies under its content, so
+    /// that two who submit under one name at the same time do not overwrite what the other's job is made of.
+    pub fn given(id: &JobId, name: &str, bytes: &[u8]) -> Blob {
+        let blob = Blob::of(Self::prefix(id), bytes);
+        let key = blob.key.join(format!("{name}-{}.safetensors", &blob.sha256[..16]));
+        Blob { key, ..blob }
+    }
+
     /// Everything the job writes lies below this key.
     pub fn prefix(id: &JobId) -> Key {
         #[expect(clippy::expect_used, reason = "ids are made of the letters of a checked job name")]
@@ -119,4 +127,19 @@ impl JobSpec {
 /// The present moment as jobs write it down: RFC 3339, UTC, whole seconds.
 pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_weights_under_one_name_lie_elsewhere() {
+        let id: JobId = "night".parse().unwrap();
+        let lie = |bytes: &[u8]| JobSpec::given(&id, "weights", bytes);
+        assert_eq!(lie(b"one"), lie(b"one"));
+        assert_ne!(lie(b"one").key, lie(b"two").key);
+        assert!(lie(b"one").key.as_str().starts_with("jobs/night/weights-"), "{}", lie(b"one").key);
+    }
 }

@@ -33,15 +33,18 @@ pub fn list(root: &Path) -> Result<Vec<(String, u64)>> {
     Ok(files)
 }
 
-/// What tells one set of photos from another: SHA-256 over names and contents, hexadecimal.
+/// What tells one set of photos from another: SHA-256 over names and contents, hexadecimal. `step` is told how many
+/// files were read and how many there are.
 ///
 /// # Errors
 /// See [`list`].
-pub fn digest(root: &Path) -> Result<String> {
+pub fn digest(root: &Path, step: impl Fn(usize, usize)) -> Result<String> {
     let mut digest = Sha256::new();
-    for (name, _) in list(root)? {
-        let (_, content) = hash(&root.join(&name))?;
+    let files = list(root)?;
+    for (number, (name, _)) in files.iter().enumerate() {
+        let (_, content) = hash(&root.join(name))?;
         digest.update(format!("{content} {name}\n"));
+        step(number + 1, files.len());
     }
     Ok(hex::encode(digest.finalize()))
 }

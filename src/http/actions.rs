@@ -18,7 +18,6 @@ use crate::coordinator::{JobSpec, Program};
 use crate::error::{Error, Kind, Result};
 use crate::jobs::{self, Jobs};
 use crate::model::{self, import};
-use crate::store::Blob;
 use crate::task::JobId;
 
 /// A job that somebody wants.
@@ -123,8 +122,7 @@ fn spec(wish: &Wish, settings: &Settings) -> Result<(JobSpec, Option<Vec<u8>>)> 
             )));
         }
     };
-    let key = JobSpec::prefix(&wish.job).join("weights.safetensors");
-    let blob = weights.as_ref().map(|bytes| Blob::of(key, bytes));
+    let blob = weights.as_ref().map(|bytes| JobSpec::given(&wish.job, "weights", bytes));
     let spec = JobSpec { weights: blob, ..JobSpec::new(wish.job.clone(), program, settings, wish.data.clone()) };
     Ok((spec, weights))
 }

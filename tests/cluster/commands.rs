@@ -73,7 +73,7 @@ fn a_job_of_attacks_brings_the_pictures_of_hardy_attack() {
     let (alone, fetched) = (cluster.scene.path("alone"), cluster.scene.path("fetched"));
     let [photos, alone, fetched] = [&photos, &alone, &fetched].map(|path| path.to_str().unwrap());
     let settings =
-        ["--set", "attack.label=reddish", "--set", "attack.epsilons=[\"16/255\"]", "--set", "evaluate.batch=8"];
+        ["--set", "attack.label=reddish", "--set", "attack.epsilons=[\"16/255\"]", "--set", "attack.batch=8"];
     let local = small::hardy(&[&["attack", photos, "--model", model, "--out", alone][..], &settings].concat());
     assert!(local.status.success(), "{}", small::text(&local.stderr));
     let model = format!("job.model={model}");

@@ -7,6 +7,7 @@ mod commands;
 mod faults;
 mod nightly;
 mod scene;
+mod secrets;
 #[path = "../servers/mod.rs"]
 mod servers;
 #[path = "../job/scene.rs"]

@@ -178,17 +178,26 @@ fn photos_of_all_kinds_are_used_or_set_aside_with_a_reason() {
     fs::write(class.join("truncated.jpg"), &whole[..whole.len() / 2]).unwrap();
     fs::write(class.join("empty.jpg"), "").unwrap();
     fs::write(class.join("text.jpg"), "this is no photo").unwrap();
+    let mut huge = whole;
+    let frame = huge.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
+    huge[frame + 5..frame + 9].copy_from_slice(&[0x75, 0x30, 0x75, 0x30]);
+    fs::write(class.join("huge.jpg"), huge).unwrap();
 
     let out = scene.path("out");
     scene.run(&out, 2, &["baseline.rounds=1", "train.rounds=1", "data.quarantine_limit=0.2"]);
     let report: serde_json::Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
     let aside = report["quarantine"]["list"].as_array().unwrap();
-    for (file, reason) in [("truncated.jpg", "cannot be read"), ("empty.jpg", "empty"), ("text.jpg", "not a")] {
+    for (file, reason) in [
+        ("truncated.jpg", "cannot be read"),
+        ("empty.jpg", "empty"),
+        ("text.jpg", "not a"),
+        ("huge.jpg", "30000x30000 pixels"),
+    ] {
         let found = aside.iter().find(|q| q["path"].as_str().unwrap().ends_with(file));
         let found = found.unwrap_or_else(|| panic!("{file} is not among {aside:?}"));
         assert!(found["reason"].as_str().unwrap().contains(reason), "{found}");
     }
-    assert_eq!(aside.len(), 3, "all others can be used: {aside:?}");
+    assert_eq!(aside.len(), 4, "all others can be used: {aside:?}");
     // Three names of the same bytes are one photo.
     let counts = report["splits"].as_array().unwrap();
     let tulips: u64 = counts

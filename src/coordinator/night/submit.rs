@@ -139,7 +139,7 @@ async fn put(store: &Arc<dyn Store>, id: &JobId, weights: Option<Weights>) -> Re
     match weights {
         Some(weights) => {
             let bytes = model::checkpoint::write(&weights)?;
-            store.put_bytes(&JobSpec::prefix(id).join("weights.safetensors"), bytes).await.map(Some)
+            store.put_bytes(&JobSpec::given(id, "weights", &bytes).key, bytes).await.map(Some)
         }
         None => Ok(None),
     }
