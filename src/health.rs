@@ -1,6 +1,6 @@
 //! Whether a process is alive and whether it can work, for whoever watches over it.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
@@ -56,10 +56,10 @@ impl Pulse {
             }
         }
     }
+}
 
-    fn age(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
+fn age(beat: &Mutex<Instant>) -> Duration {
+    beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
 }
 
 /// Broker and store of this process.
@@ -74,16 +74,17 @@ pub struct Ends {
 /// The state of one process.
 #[derive(Debug, Default)]
 pub struct Health {
-    pulses: Mutex<Vec<(String, Pulse)>>,
+    /// Those whose loops have ended are gone.
+    pulses: Mutex<Vec<(String, Weak<Mutex<Instant>>)>>,
     ends: OnceLock<Ends>,
     answered: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Health {
-    /// Watches over a loop from now on.
+    /// Watches over a loop from now on, until it drops its pulse.
     pub fn pulse(&self, name: impl Into<String>) -> Pulse {
         let pulse = Pulse::default();
-        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push((name.into(), pulse.clone()));
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push((name.into(), Arc::downgrade(&pulse.0)));
         pulse
     }
 
@@ -111,8 +112,9 @@ impl Health {
 
     fn alive_within(&self, limit: Duration) -> Result<()> {
         let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
-        match pulses.iter().find(|(_, pulse)| pulse.age() > limit) {
-            Some((name, pulse)) => Err(Error::internal(format!("{name} has hung for {} s", pulse.age().as_secs()))),
+        let mut ages = pulses.iter().filter_map(|(name, pulse)| Some((name, age(&*pulse.upgrade()?))));
+        match ages.find(|(_, age)| *age > limit) {
+            Some((name, age)) => Err(Error::internal(format!("{name} has hung for {} s", age.as_secs()))),
             None => Ok(()),
         }
     }
@@ -147,10 +149,13 @@ mod tests {
     #[tokio::test]
     async fn a_loop_that_does_not_come_round_is_named() {
         let health = Health::default();
-        assert_eq!(health.pulse("the worker w.0").during(async { 7 }).await, 7);
+        let pulse = health.pulse("the worker w.0");
+        assert_eq!(pulse.during(async { 7 }).await, 7);
         assert!(health.alive_within(Duration::from_secs(60)).is_ok());
         let hung = health.alive_within(Duration::ZERO).unwrap_err();
         assert!(hung.chain().contains("the worker w.0 has hung"), "{hung}");
+        drop(pulse);
+        assert!(health.alive_within(Duration::ZERO).is_ok(), "a worker that has left does not hang");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "helm/hardy/values.schema.json"
 SECRETS = {("queue", "url"), ("http", "token"), ("webhook", "url")}  # come from Secrets, never from values
+FIXED = {("http", "listen")}  # the chart's own
 KINDS = {bool: "boolean", str: "string", int: "number", float: "number", list: "array"}
 
 
@@ -20,7 +21,7 @@ def wanted():
     defaults = tomllib.loads((ROOT / "configs/default.toml").read_text())
 
     def kind(section, key, value):
-        if (section, key) in SECRETS:
+        if (section, key) in SECRETS | FIXED:
             return None
         if "epsilon" in key and not isinstance(value, list):
             return {"type": ["number", "string", "null"]}  # a number or a fraction in quotes

@@ -32,6 +32,28 @@ def test_restricted_pod_security(objects):
         assert spec["automountServiceAccountToken"] is False, name
 
 
+def test_restricted_pod_security_of_the_broker(objects):
+    """The operator makes its pods; what the chart adds must be what the profile asks for besides."""
+    for broker in of(objects, "RabbitmqCluster"):
+        spec = broker["spec"]["override"]["statefulSet"]["spec"]["template"]["spec"]
+        of_pod = spec["securityContext"]
+        assert of_pod["runAsNonRoot"] is True and of_pod["seccompProfile"]["type"] == "RuntimeDefault"
+        named = {c["name"]: c["securityContext"] for c in spec["containers"] + spec["initContainers"]}
+        assert set(named) == {"rabbitmq", "setup-container"}
+        for security in named.values():
+            assert security == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_traces_may_leave(objects):
+    """A collector that pods are told of is one that the policy lets them reach."""
+    policies = [o for o in of(objects, "NetworkPolicy") if "Egress" in o["spec"]["policyTypes"]]
+    open_ports = {p["port"] for o in policies for rule in o["spec"]["egress"] for p in rule["ports"]}
+    for name, _, spec in pods(objects):
+        for variable in spec["containers"][0]["env"]:
+            if policies and variable["name"].startswith("OTEL_EXPORTER"):
+                assert int(variable["value"].rsplit(":", 1)[1]) in open_ports, name
+
+
 def strings(value):
     if isinstance(value, dict):
         for key, inner in value.items():

@@ -107,6 +107,9 @@ capabilities:
 
 {{- define "hardy.access" -}}
 {{- if .Values.rabbitmq.cluster.enabled -}}
+{{- if or .Values.rabbitmq.tls.existingSecret (dig "queue" "ca" "" (.Values.config | default dict)) }}
+{{- fail "rabbitmq.tls and config.queue.ca: the broker of rabbitmq.cluster.enabled has no certificates" }}
+{{- end -}}
 - name: RABBITMQ_USERNAME
   valueFrom:
     secretKeyRef:
@@ -233,6 +236,12 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- define "hardy.workerPod" -}}
 {{- $root := index . 0 -}}
 {{- $worker := $root.Values.worker -}}
+{{- if and (eq (include "hardy.workerThreads" $root) "0") (not (dig "limits" "cpu" "" ($worker.resources | default dict))) }}
+{{- fail "config.worker.count is 0, one thread for each core, and without worker.resources.limits.cpu these are the node's" }}
+{{- end -}}
+{{- if dig "worker" "idle" 0 ($root.Values.config | default dict) }}
+{{- fail "config.worker.idle: a Deployment starts a worker that left anew; autoscaling.jobIdleSeconds is for scaledjob" }}
+{{- end -}}
 serviceAccountName: {{ include "hardy.serviceAccount" $root }}
 automountServiceAccountToken: false
 restartPolicy: {{ index . 1 }}
@@ -317,7 +326,7 @@ tolerations:
     host: http://{{ include "hardy.rabbitmq" . }}.{{ .Release.Namespace }}.svc:15672/
     vhostName: /
     {{- else }}
-    host: {{ trimSuffix "/" .Values.rabbitmq.managementUrl }}/
+    host: {{ trimSuffix "/" (required "rabbitmq.managementUrl: KEDA reads the queues there" .Values.rabbitmq.managementUrl) }}/
     vhostName: {{ .Values.rabbitmq.vhost | quote }}
     {{- end }}
     queueName: {{ printf "^%s\\.tasks\\.(high|normal|low)$" (regexQuoteMeta (dig "queue" "prefix" "hardy" (.Values.config | default dict))) | squote }}
