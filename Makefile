@@ -23,11 +23,10 @@ demo: build ## run the whole job on the built-in synthetic flowers
 test: ## run every test
 	@deploy/setup.sh tests
 	cargo $(RUNNER) --release --locked
-	$(MAKE) build
-	@! ldd $(HARDY) | grep libtorch || { echo "hardy is linked with libtorch"; exit 1; }
 	$(MAKE) chart
+	@! ldd $(HARDY) | grep libtorch || { echo "hardy is linked with libtorch"; exit 1; }
 
-chart: ## check the chart, the alert rules and the images, and type every command of the documents
+chart: build ## check the chart, the alert rules and the images, and type every command of the documents
 	@deploy/setup.sh tests
 	.deps/helm/bin/python -m pytest -q tests/helm
 
