@@ -43,7 +43,7 @@ const AT_ONCE: usize = 16;
 pub struct Jobs {
     store: Arc<dyn Store>,
     /// What lies among the markers and is none; each is mentioned once.
-    strangers: Arc<Mutex<BTreeSet<Key>>>,
+    strangers: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Jobs {
@@ -215,21 +215,25 @@ impl Jobs {
     async fn marked(&self, list: &str) -> Result<Vec<JobId>> {
         let mut entries = self.store.list(Some(&Key::new(list)?)).await?;
         let mut jobs = Vec::new();
-        while let Some(entry) = entries.try_next().await? {
-            match entry.key.as_str()[list.len()..].trim_start_matches('/').parse::<JobId>() {
-                Ok(job) => jobs.push(job),
-                Err(_) => self.mention(entry.key),
+        while let Some(entry) = entries.next().await {
+            match entry {
+                Ok(entry) => match entry.key.as_str()[list.len()..].trim_start_matches('/').parse::<JobId>() {
+                    Ok(job) => jobs.push(job),
+                    Err(_) => self.mention(format!("{} marks no job and is left alone", entry.key)),
+                },
+                Err(e) if e.kind() == Kind::Data => self.mention(format!("left alone below {list}/: {}", e.chain())),
+                Err(e) => return Err(e),
             }
         }
         Ok(jobs)
     }
 
     /// Says once of an object that it is in the way.
-    fn mention(&self, key: Key) {
+    fn mention(&self, what: String) {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !strangers.contains(&key) {
-            warn!(%key, "this marks no job and is left alone");
-            strangers.insert(key);
+        if !strangers.contains(&what) {
+            warn!("{what}");
+            strangers.insert(what);
         }
     }
 

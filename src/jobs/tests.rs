@@ -1,5 +1,6 @@
 //! Jobs whose clients die, meet and find strange things.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -9,7 +10,7 @@ use crate::faulty::{Act, Fate, Faulty, dying};
 use crate::store::LocalStore;
 
 struct World {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     store: Arc<dyn Store>,
     jobs: Jobs,
     id: JobId,
@@ -20,7 +21,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
         let jobs = Jobs::new(store.clone());
-        Self { _folder: folder, store, jobs, id: "night".parse().unwrap() }
+        Self { folder, store, jobs, id: "night".parse().unwrap() }
     }
 
     fn spec(&self, photos: &str) -> JobSpec {
@@ -106,13 +107,15 @@ async fn what_marks_no_job_is_left_alone() {
         for stranger in ["not a job", "folder/night", ".DS_Store"] {
             world.put(&format!("{list}/{stranger}"), "").await;
         }
+        let no_key = std::ffi::OsStr::from_bytes(b"\xff");
+        std::fs::write(world.folder.path().join(list).join(no_key), "").unwrap();
     }
     for _ in 0..2 {
         assert_eq!(world.jobs.open().await.unwrap(), std::slice::from_ref(&world.id));
         assert_eq!(world.jobs.names().await.unwrap(), std::slice::from_ref(&world.id));
         assert_eq!(world.jobs.to_cancel().await.unwrap(), []);
     }
-    assert_eq!(world.jobs.strangers.lock().unwrap().len(), 9, "each is mentioned once");
+    assert_eq!(world.jobs.strangers.lock().unwrap().len(), 12, "each is mentioned once");
 }
 
 #[tokio::test]

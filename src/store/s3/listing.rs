@@ -11,19 +11,25 @@ use super::{Inner, S3Store};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::{Entry, Key};
 
+/// An object, or why it can be none of a store: its name is no key.
+type Listed = Result<Entry>;
+
 /// S3 lists in the order of the keys, but servers that keep objects as files do not: `a/1` comes before
-/// `a.txt` there. So the whole listing is fetched, and put in order where it is not.
-pub(super) fn list(store: &S3Store, prefix: Option<&Key>) -> BoxStream<'static, Result<Entry>> {
-    let all = listed(store, prefix).try_collect::<Vec<_>>();
+/// `a.txt` there. So the whole listing is fetched, and put in order where it is not. Names that are no keys come last.
+pub(super) fn list(store: &S3Store, prefix: Option<&Key>) -> BoxStream<'static, Listed> {
+    let all = listed(store, prefix).try_collect::<Vec<Listed>>();
     let ordered = async {
         let mut all = all.await?;
-        all.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(stream::iter(all).map(Ok))
+        all.sort_by(|a, b| match (a, b) {
+            (Ok(a), Ok(b)) => a.key.cmp(&b.key),
+            _ => a.is_err().cmp(&b.is_err()),
+        });
+        Ok(stream::iter(all))
     };
     stream::once(ordered).try_flatten().boxed()
 }
 
-fn listed(store: &S3Store, prefix: Option<&Key>) -> BoxStream<'static, Result<Entry>> {
+fn listed(store: &S3Store, prefix: Option<&Key>) -> BoxStream<'static, Result<Listed>> {
     let location = &store.inner.location;
     let Some(prefix) = prefix else { return pages(store.clone(), location.root()) };
     // What begins with `job` may be `jobs`, in any number: ask for `job` itself, then for what begins with `job/`.
@@ -32,17 +38,17 @@ fn listed(store: &S3Store, prefix: Option<&Key>) -> BoxStream<'static, Result<En
     let (store, itself) = (store.clone(), prefix.clone());
     let exact = async move {
         let (first, _) = page(&store, &name, None, Some(1)).await?;
-        Ok(first.into_iter().find(|entry| entry.key == itself))
+        Ok(first.into_iter().find(|entry| entry.as_ref().is_ok_and(|entry| entry.key == itself)))
     };
     stream::once(exact).try_filter_map(|entry| async { Ok(entry) }).chain(below).boxed()
 }
 
 /// All objects whose names begin with `start`.
-fn pages(store: S3Store, start: String) -> BoxStream<'static, Result<Entry>> {
+fn pages(store: S3Store, start: String) -> BoxStream<'static, Result<Listed>> {
     struct At {
         store: S3Store,
         start: String,
-        fetched: VecDeque<Entry>,
+        fetched: VecDeque<Listed>,
         token: Option<String>,
         last: bool,
     }
@@ -68,7 +74,7 @@ async fn page(
     start: &str,
     token: Option<String>,
     limit: Option<i32>,
-) -> Result<(Vec<Entry>, Option<String>)> {
+) -> Result<(Vec<Listed>, Option<String>)> {
     let Inner { client, location, .. } = &*store.inner;
     let request = || {
         // XML cannot hold every character that a key may have.
@@ -79,8 +85,7 @@ async fn page(
         .await
         .map_err(|e| store.error(format!("{location} cannot be listed"), &e))?;
     let encoded = page.encoding_type() == Some(&EncodingType::Url);
-    let entries = page.contents().iter().filter_map(|object| entry(store, object, encoded).transpose());
-    let entries = entries.collect::<Result<_>>()?;
+    let entries = page.contents().iter().filter_map(|object| entry(store, object, encoded).transpose()).collect();
     let next = page.next_continuation_token.filter(|_| page.is_truncated == Some(true));
     Ok((entries, next))
 }

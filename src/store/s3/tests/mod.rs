@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use super::{Location, S3Store, client};
+use super::{Inner, Location, S3Store, client};
 use crate::config::StoreSettings;
 use crate::error::{Kind, Result};
 use crate::servers::seaweedfs::SeaweedFs;
@@ -142,6 +142,13 @@ async fn lists_thousands(s3: &S3Store) {
     }
     written.sort();
     assert_eq!(names(store).await, written);
+    // Longer than a key may be, as others may name an object.
+    let long = ["x".repeat(200).as_str(); 5].join("/");
+    let Inner { client, location, .. } = &*s3.inner;
+    client.put_object().bucket(&location.bucket).key(format!("many/{long}")).send().await.unwrap();
+    let mut entries: Vec<_> = store.list(None).await.unwrap().collect().await;
+    assert_eq!(entries.pop().unwrap().unwrap_err().kind(), Kind::Data);
+    assert!(entries.len() == written.len() && entries.iter().all(Result::is_ok));
 }
 
 async fn answers_every_check(s3: &S3Store) {
