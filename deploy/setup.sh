@@ -38,6 +38,7 @@ need() { # need COMMAND PACKAGE: install PACKAGE when COMMAND is missing
 
 need cargo cargo
 need c++ g++
+need make make
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
 

@@ -91,7 +91,7 @@ if ! is_here "$RUST"; then
   say "making $RUST"
   container=$(buildah from "$DEBIAN")
   buildah run --network host "$container" -- sh -c \
-    'apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ ca-certificates >/dev/null && rm -rf /var/lib/apt/lists/*'
+    'apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ make ca-certificates >/dev/null && rm -rf /var/lib/apt/lists/*'
   # Authorities that only this machine knows, for cargo and pip.
   buildah add -q "$container" "$CERTIFICATES" "$CERTIFICATES" >/dev/null
   if [ -z "$BUILT" ]; then

@@ -8,6 +8,7 @@ use tracing::Span;
 
 use super::compute::Compute;
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::caught;
 use crate::task::WorkerId;
 
 type Parcel = Box<dyn FnOnce(&mut Compute) + Send>;
@@ -42,7 +43,7 @@ impl Thread {
         let span = Span::current();
         let parcel: Parcel = Box::new(move |compute| {
             let _inside = span.enter();
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(compute))).unwrap_or_else(|panic| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| caught(|| work(compute)))).unwrap_or_else(|panic| {
                 *compute = Compute::default();
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -53,5 +54,24 @@ impl Thread {
         });
         self.parcels.send(parcel).map_err(|_| Error::internal("the compute thread has ended"))?;
         result.await.map_err(|_| Error::internal("the compute thread has ended"))?
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::no_gradient;
+
+    #[tokio::test]
+    async fn a_model_that_fails_on_the_way_back_ends_its_job_and_a_panic_only_its_task() {
+        let thread = Thread::start(&WorkerId("w".into())).unwrap();
+        let failed = thread.run(|_| -> Result<()> { no_gradient(&tch::TchError::Torch("no way back".into())) });
+        let error = failed.await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Model);
+        assert!(error.chain().contains("no way back"), "{}", error.chain());
+        let panicked = thread.run(|_| -> Result<()> { panic!("a bug") }).await.unwrap_err();
+        assert_eq!(panicked.kind(), Kind::Internal);
+        assert_eq!(thread.run(|_| Ok(7)).await.unwrap(), 7);
     }
 }

@@ -1,4 +1,4 @@
-//! What is secret is nowhere to be read: not in logs, objects, answers, messages or the list of processes.
+//! What is secret is nowhere to be read: not in logs, objects of jobs, answers of commands or the list of processes.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -237,7 +237,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- $root := index . 0 -}}
 {{- $worker := $root.Values.worker -}}
 {{- if and (eq (include "hardy.workerThreads" $root) "0") (not (dig "limits" "cpu" "" ($worker.resources | default dict))) }}
-{{- fail "config.worker.count is 0, one thread for each core, and without worker.resources.limits.cpu these are the node's" }}
+{{- fail "config.worker.count is 0, one thread for each core, and without worker.resources.limits.cpu these are the node's; set one of the two" }}
 {{- end -}}
 {{- if dig "worker" "idle" 0 ($root.Values.config | default dict) }}
 {{- fail "config.worker.idle: a Deployment starts a worker that left anew; autoscaling.jobIdleSeconds is for scaledjob" }}
