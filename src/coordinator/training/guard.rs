@@ -29,6 +29,12 @@ impl Adversarial {
     }
 }
 
+/// Whether a round was trained against enough for its PGD accuracy, which is measured at the full budget, to mean
+/// anything: what an undefended network stands is luck, and the first small steps take it away.
+pub(super) fn counts(s: &Settings, record: &RoundRecord) -> bool {
+    record.epsilon >= s.adversary.epsilon.value() / 2.0
+}
+
 impl Phase {
     /// How good a round is on the held slice, and the standard error of that figure. A later round is
     /// kept unless it is worse than the best by more than this: on a few images the best one is mostly
@@ -40,7 +46,8 @@ impl Phase {
         (counts.iter().map(|c| c.accuracy()).sum(), counts.iter().map(variance).sum::<f64>().sqrt())
     }
 
-    /// Says why, if the round looks like catastrophic overfitting (Wong et al. 2020).
+    /// Says why, if the round looks like catastrophic overfitting (Wong et al. 2020). `best_pgd` is of those rounds before
+    /// it that `counts`.
     pub(super) fn collapse(
         &self,
         s: &Settings,
@@ -54,7 +61,7 @@ impl Phase {
         }
         let (fgsm, pgd) = (record.held_fgsm.accuracy(), record.held_pgd.accuracy());
         let full = record.epsilon >= s.adversary.epsilon.value() - 1e-9;
-        if pgd < best_pgd - s.guard.drop {
+        if counts(s, record) && pgd < best_pgd - s.guard.drop {
             return Some(format!("PGD accuracy fell to {:.1} % from {:.1} %", pgd * 100.0, best_pgd * 100.0));
         }
         // Only single steps can be deceived: against PGD a gap is what it seems.
@@ -131,6 +138,8 @@ mod tests {
         let full = 4.0 / 255.0;
         assert!(verdict(70, 30, full, 0.55).unwrap().contains("fell to 30.0 % from 55.0 %"));
         assert!(verdict(70, 40, full, 0.55).is_none(), "15 points are noise");
+        assert!(verdict(70, 30, full / 2.0, 0.55).is_some());
+        assert!(verdict(70, 30, full / 4.0, 0.55).is_none(), "there was hardly anything to withstand yet");
     }
 
     #[test]

@@ -115,7 +115,9 @@ impl Phase {
                 // The same round again: what was lost is done over, so that the schedule ends where it should.
                 continue;
             }
-            best_pgd = best_pgd.max(record.held_pgd.accuracy());
+            if guard::counts(&settings, &record) {
+                best_pgd = best_pgd.max(record.held_pgd.accuracy());
+            }
             let (score, error) = self.score(&record);
             let top = best.as_ref().map_or(score, |b| b.0.max(score));
             if score + error >= top {
