@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::lost::is_final;
@@ -12,6 +12,9 @@ use crate::coordinator::log::{Done, Failure, Page};
 use crate::coordinator::progress::Progress;
 use crate::error::{Error, Result};
 use crate::task::{Event, Report, TaskId};
+
+/// What arrives within so long of the last page goes onto one page: many short tasks must not keep the store busy.
+const PAGE: Duration = Duration::from_millis(50);
 
 /// What comes of the messages that arrived together.
 #[derive(Default)]
@@ -25,7 +28,7 @@ struct Harvest {
 }
 
 impl Job {
-    /// Takes all messages that have arrived, writes down what they say, then acknowledges them. Now and then it looks
+    /// Takes the messages that have arrived, writes down what they say, then acknowledges them. Now and then it looks
     /// after the open tasks, however many messages come.
     pub(super) async fn collect(
         &mut self,
@@ -42,10 +45,17 @@ impl Job {
             () = tokio::time::sleep_until(watch.check) => return self.look_after(open, watch).await,
         };
         let mut messages = vec![first];
+        // The last ones of a stage need not wait for more.
+        while messages.len() < open.len()
+            && let Ok(Some(message)) = timeout_at(watch.page, self.inbox.recv()).await
+        {
+            messages.push(message);
+        }
         while let Ok(message) = self.inbox.try_recv() {
             messages.push(message);
         }
         watch.heard = Instant::now();
+        watch.page = watch.heard + PAGE;
         let (mut harvest, mut answered) = (Harvest::default(), Vec::new());
         for message in messages {
             match message {

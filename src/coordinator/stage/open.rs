@@ -19,6 +19,8 @@ pub(super) struct Watch {
     pub(super) check: Instant,
     /// When anything was last heard of the job.
     pub(super) heard: Instant,
+    /// Until then, what is heard goes onto one page.
+    pub(super) page: Instant,
     /// Seconds that finished tasks took.
     pub(super) took: Vec<f64>,
     /// How often each worker has declined a task since the last one was done.
@@ -28,7 +30,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { check: now + CHECK, heard: now, took: Vec::new(), declined: BTreeMap::new() }
+        Self { check: now + CHECK, heard: now, page: now, took: Vec::new(), declined: BTreeMap::new() }
     }
 
     /// Whether it is time to look through the open tasks.

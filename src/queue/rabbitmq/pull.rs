@@ -5,6 +5,7 @@
 //! waits at a worker that is busy.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
@@ -34,12 +35,15 @@ struct Source {
     link: Arc<Link>,
     queues: Vec<(Topic, String)>,
     line: Mutex<Option<Arc<Line>>>,
+    /// The queue whose last message left others behind; past the last queue when there is none.
+    stocked: AtomicUsize,
 }
 
 impl PullConsumer {
     /// `queues`: the most urgent first.
     pub fn new(link: Arc<Link>, queues: Vec<(Topic, String)>) -> Self {
-        let source = Arc::new(Source { link, queues, line: Mutex::default() });
+        let stocked = AtomicUsize::new(queues.len());
+        let source = Arc::new(Source { link, queues, line: Mutex::default(), stocked });
         Self { source, answered: Arc::new(Semaphore::new(1)), turn: None }
     }
 }
@@ -103,17 +107,22 @@ impl Source {
     }
 
     /// What waits already. To ask how much there is costs the broker less than to fetch in vain, which
-    /// goes through the log of a quorum queue.
+    /// goes through the log of a quorum queue. A queue that had more is not asked, nor those after it.
     async fn fetch(&self, line: &Line) -> Result<Option<(Topic, Message)>, Fault> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let asked = self
-            .queues
+        let stocked = self.stocked.swap(self.queues.len(), Ordering::Relaxed);
+        let asked = self.queues[..stocked]
             .iter()
             .map(|(_, q)| line.channel().queue_declare(q.as_str().into(), passive, FieldTable::default()));
         let counts = try_join_all(asked).await?;
-        for ((topic, queue), _) in self.queues.iter().zip(counts).filter(|(_, found)| found.message_count() > 0) {
+        let filled = |rank: &usize| counts.get(*rank).is_none_or(|found| found.message_count() > 0);
+        for rank in (0..self.queues.len().min(stocked + 1)).filter(filled) {
+            let (topic, queue) = &self.queues[rank];
             let got = line.channel().basic_get(queue.as_str().into(), BasicGetOptions::default()).await?;
             if let Some(got) = got {
+                if got.message_count > 0 {
+                    self.stocked.store(rank, Ordering::Relaxed);
+                }
                 return Ok(Some((*topic, got.delivery)));
             }
         }
