@@ -44,9 +44,10 @@ flowers: build ## run the full recipe: make flowers DATA=folder [OUT=flowers-run
 	@test -n "$(DATA)" || { echo "usage: make flowers DATA=folder-of-photos [OUT=flowers-run]"; exit 2; }
 	$(HARDY) run --config configs/flowers.toml --data "$(DATA)" --out "$(or $(OUT),flowers-run)"
 
-bench: build ## measure throughput
+bench: build ## measure throughput, and what a cluster costs
+	cp $(HARDY) target/release/hardy-client
 	cargo bench --locked --bench throughput
-	cargo bench --locked --bench cluster
+	HARDY_CLIENT=$(CURDIR)/target/release/hardy-client cargo bench --locked --bench cluster
 
 lint: setup ## formatting and lints
 	cargo fmt --check

@@ -351,7 +351,7 @@ pub struct Rehearsal {
 pub async fn rehearse(job: &mut Job, tasks: u32, stored: bool) -> Result<Rehearsal> {
     let began = Instant::now();
     let all = (0..tasks).map(|number| (TaskId(format!("nothing-{number:07}")), Work::Nothing { stored }));
-    job.parts("rehearse", all.collect()).await?;
+    job.settle("rehearse", all.collect()).await?;
     let seconds = began.elapsed().as_secs_f64();
     let left_out = job.left_out.clone();
     Ok(Rehearsal { tasks, seconds, tasks_per_second: f64::from(tasks) / seconds, left_out })

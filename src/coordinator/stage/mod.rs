@@ -7,7 +7,7 @@ mod open;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -94,66 +94,81 @@ impl Job {
     /// the order given. Tasks that the log knows are not asked for again: this is what makes a job
     /// resumable, since its program runs again from the start and passes through finished stages.
     pub async fn stage(&mut self, name: &str, tasks: Vec<(TaskId, Work)>) -> Result<Vec<Success>> {
-        self.run(name, tasks, true).await
+        let ids = self.run(name, tasks, true).await?;
+        ids.iter().map(|id| self.brought(id)).collect()
     }
 
     /// The same for tasks of which some may be missing: with `job.poison = "skip"`, `None` stands for one that
     /// failed for good. That all of them do is an error still.
     pub async fn parts(&mut self, name: &str, tasks: Vec<(TaskId, Work)>) -> Result<Vec<Option<Success>>> {
-        let needed = self.spec.settings.job.poison == Poison::Fail;
-        // What is lost from here on is told when that happens.
-        let ids: Vec<_> = tasks.iter().map(|(id, _)| (id.clone(), self.log.get(id).is_some())).collect();
-        let brought = self.run(name, tasks, needed).await?;
-        let mut parts = Vec::with_capacity(brought.len());
-        for ((task, known), success) in ids.into_iter().zip(brought) {
-            parts.push(match success.facts.get(LEFT_OUT) {
-                Some(why) => {
-                    let lost = LeftOut { task: task.to_string(), why: why.clone() };
-                    if known {
-                        self.tell(Progress::LeftOut(lost.clone()));
-                    }
-                    self.left_out.push(lost);
-                    None
-                }
-                None => Some(success),
-            });
-        }
-        if let (Some(lost), true) = (self.left_out.last(), !parts.is_empty() && parts.iter().all(Option::is_none)) {
-            return Err(Error::job(format!(
-                "all tasks of stage {name} failed; the last one, {}: {}",
-                lost.task, lost.why
-            )));
-        }
-        Ok(parts)
+        let ids = self.settle(name, tasks).await?;
+        ids.iter().map(|id| if self.is_left_out(id) { Ok(None) } else { self.brought(id).map(Some) }).collect()
     }
 
-    async fn run(&mut self, name: &str, tasks: Vec<(TaskId, Work)>, needed: bool) -> Result<Vec<Success>> {
-        let mut open: BTreeMap<TaskId, Open> = BTreeMap::new();
-        let fresh = tasks.iter().filter(|(id, _)| self.log.get(id).is_none());
-        open.extend(fresh.map(|(id, work)| (id.clone(), Open::new(work.clone(), needed))));
-        self.tell(Progress::Stage { name: name.to_string(), tasks: tasks.len(), done: tasks.len() - open.len() });
-        let known = |(id, work): &(TaskId, Work)| Some((id.clone(), pictures(work, self.log.get(id)?)?.clone()));
-        if let Some((task, blob)) = tasks.iter().rev().find_map(known) {
-            self.tell(Progress::Pictures { task, blob });
+    /// The same where nobody asks what they brought; returns their ids.
+    pub async fn settle(&mut self, name: &str, tasks: Vec<(TaskId, Work)>) -> Result<Vec<TaskId>> {
+        let needed = self.spec.settings.job.poison == Poison::Fail;
+        // What is lost from here on is told when that happens.
+        let lost_before: BTreeSet<TaskId> =
+            tasks.iter().map(|(id, _)| id).filter(|id| self.is_left_out(id)).cloned().collect();
+        let ids = self.run(name, tasks, needed).await?;
+        let lost: Vec<&TaskId> = ids.iter().filter(|id| self.is_left_out(id)).collect();
+        for id in &lost {
+            let why = self.brought(id)?.facts.remove(LEFT_OUT).unwrap_or_default();
+            let lost = LeftOut { task: id.to_string(), why };
+            if lost_before.contains(*id) {
+                self.tell(Progress::LeftOut(lost.clone()));
+            }
+            self.left_out.push(lost);
         }
+        match self.left_out.last() {
+            Some(last) if !ids.is_empty() && lost.len() == ids.len() => Err(Error::job(format!(
+                "all tasks of stage {name} failed; the last one, {}: {}",
+                last.task, last.why
+            ))),
+            _ => Ok(ids),
+        }
+    }
+
+    fn is_left_out(&self, id: &TaskId) -> bool {
+        self.log.attempt(id) == Some(LEFT_OUT)
+    }
+
+    /// What a finished task brought.
+    fn brought(&self, id: &TaskId) -> Result<Success> {
+        self.log.get(id)?.ok_or_else(|| Error::internal(format!("a stage ended without its task {id}")))
+    }
+
+    async fn run(&mut self, name: &str, tasks: Vec<(TaskId, Work)>, needed: bool) -> Result<Vec<TaskId>> {
         // Their ids tell tasks apart, so a stage is named by its first one.
         let label = tasks.first().map(|(id, _)| id.to_string()).unwrap_or_default();
+        let kind = if name.ends_with("guard") { "guard" } else { tasks.first().map_or("", |(_, work)| work.kind()) };
+        let (mut ids, mut open, mut shown) = (Vec::with_capacity(tasks.len()), BTreeMap::new(), None);
+        for (id, work) in tasks {
+            if let Some(success) = self.log.get(&id)? {
+                shown = pictures(&work, &success).map(|blob| (id.clone(), blob.clone())).or(shown);
+            } else {
+                open.insert(id.clone(), Open::new(work, needed));
+            }
+            ids.push(id);
+        }
+        self.tell(Progress::Stage { name: name.to_string(), tasks: ids.len(), done: ids.len() - open.len() });
+        if let Some((task, blob)) = shown {
+            self.tell(Progress::Pictures { task, blob });
+        }
         let waiting = self.queue.durable() && self.log.published(&label);
         if !open.is_empty() && !waiting {
             self.publish(&open, open.keys()).await?;
             self.log.append(Page { published: vec![label], ..Page::default() }).await?;
         }
         let mut watch = Watch::new();
-        let label = if name.ends_with("guard") { "guard" } else { tasks.first().map_or("", |(_, work)| work.kind()) };
         while !open.is_empty() {
-            self.collect(label, &mut open, &mut watch).await?;
+            self.collect(kind, &mut open, &mut watch).await?;
         }
         self.metrics.in_flight(&self.spec.id, self.spec.settings.job.priority, 0);
         self.log.confirm().await?;
         self.tell(Progress::StageDone { name: name.to_string() });
-        let known = |id: &TaskId| self.log.get(id).cloned();
-        let missing = || Error::internal(format!("stage {name} ended without all its tasks"));
-        tasks.iter().map(|(id, _)| known(id).ok_or_else(missing)).collect()
+        Ok(ids)
     }
 
     /// Publishes those of the open tasks.
