@@ -1,6 +1,6 @@
 //! `hardy watch` and `hardy submit --wait`: follows a job until it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -13,8 +13,9 @@ use crate::error::Result;
 use crate::jobs::{Jobs, StageStatus, State, Status};
 use crate::task::JobId;
 
-/// How often the store is asked.
+/// How often the store is asked, once a job has gone on for twenty times as long; a short one is waited for closely.
 const INTERVAL: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -41,6 +42,7 @@ pub(super) fn run(args: WatchArgs, as_json: bool, quiet: bool) -> Result<()> {
 
 /// Shows how a job goes until it has ended; returns how it ended.
 pub(super) async fn follow(jobs: &Jobs, job: &JobId, as_json: bool, quiet: bool) -> Result<Status> {
+    let began = Instant::now();
     let mut screen = (!quiet && !as_json).then(Screen::new);
     let mut shown = Status::waiting(job, "");
     loop {
@@ -61,7 +63,7 @@ pub(super) async fn follow(jobs: &Jobs, job: &JobId, as_json: bool, quiet: bool)
             return Ok(status);
         }
         shown = status;
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep((began.elapsed() / 20).clamp(SHORTEST, INTERVAL)).await;
     }
 }
 

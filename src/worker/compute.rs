@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use futures_util::future::{try_join, try_join_all};
+
 use super::{Attempt, evaluation, features, lab, photos, training};
 use crate::config::Outer;
 use crate::error::{Context, Error, Kind, Result};
@@ -155,11 +157,9 @@ async fn merged(
     replicas: &[(Blob, Blob)],
     outer: Option<&Blob>,
 ) -> Result<Success> {
-    let (mut checkpoints, mut optimizers) = (Vec::new(), Vec::new());
-    for (checkpoint, optimizer) in replicas {
-        checkpoints.push(weights(attempt, checkpoint).await?);
-        optimizers.push(weights(attempt, optimizer).await?);
-    }
+    let pairs = replicas.iter().map(|(model, state)| try_join(weights(attempt, model), weights(attempt, state)));
+    let pairs = try_join_all(pairs.collect::<Vec<_>>()).await?;
+    let (checkpoints, optimizers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let start = weights(attempt, start).await?;
     let momentum = match outer {
         Some(blob) => Some(weights(attempt, blob).await?),
@@ -185,8 +185,7 @@ async fn merged(
         })
         .await?;
     let mut success = Success::default();
-    for (name, bytes) in files {
-        success.outputs.extend([attempt.put(name, "safetensors", bytes).await?]);
-    }
+    let stored = files.into_iter().map(|(name, bytes)| attempt.put(name, "safetensors", bytes));
+    success.outputs.extend(try_join_all(stored.collect::<Vec<_>>()).await?);
     Ok(success)
 }

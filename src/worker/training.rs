@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::try_join;
 use image::RgbImage;
 use rand::RngExt;
 use tch::Tensor;
@@ -65,10 +66,9 @@ pub(super) async fn round(attempt: &Attempt<'_>, work: &TrainWork) -> Result<Suc
         })
         .await?;
     let mut success = Success { facts, ..Success::default() };
-    success.outputs.extend([
-        attempt.put("checkpoint", "safetensors", checkpoint).await?,
-        attempt.put("optimizer", "safetensors", optimizer).await?,
-    ]);
+    let checkpoint = attempt.put("checkpoint", "safetensors", checkpoint);
+    let (checkpoint, optimizer) = try_join(checkpoint, attempt.put("optimizer", "safetensors", optimizer)).await?;
+    success.outputs.extend([checkpoint, optimizer]);
     let figures = [
         ("loss", metrics.loss),
         ("accuracy", metrics.accuracy),

@@ -122,10 +122,9 @@ impl Job {
             self.left_out.push(lost);
         }
         match self.left_out.last() {
-            Some(last) if !ids.is_empty() && lost.len() == ids.len() => Err(Error::job(format!(
-                "all tasks of stage {name} failed; the last one, {}: {}",
-                last.task, last.why
-            ))),
+            Some(last) if !ids.is_empty() && lost.len() == ids.len() => {
+                Err(Error::job(format!("all tasks of stage {name} failed; the last one, {}: {}", last.task, last.why)))
+            }
             _ => Ok(ids),
         }
     }
