@@ -1,5 +1,5 @@
 //! What a cluster costs, on a real broker and a real S3 server of its own:
-//! `cargo bench --bench cluster -- overhead scaling tasks latency failover scale`. Without arguments: all but `scale`.
+//! `cargo bench --bench cluster -- overhead scaling tasks broker latency failover scale`. Without arguments: all but `scale`.
 //! Figures of one machine, processes beside each other on its cores; ratios say more than times.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -8,6 +8,11 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use lapin::options::*;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 
 #[path = "../tests/servers/mod.rs"]
 mod servers;
@@ -33,6 +38,9 @@ fn main() {
     }
     if wants("tasks") {
         bench.tasks();
+    }
+    if wants("broker") {
+        bench.broker();
     }
     if wants("scale") {
         bench.scale();
@@ -276,6 +284,19 @@ impl Bench {
         }
     }
 
+    /// What the broker itself allows one consumer with one message at a time: nothing is done with the messages, and no
+    /// coordinator, log or store is there.
+    fn broker(&self) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        for _ in 0..3 {
+            for told in [false, true] {
+                let rate = runtime.block_on(messages(&self.broker.url(), 3_000, told));
+                let what = if told { "a confirmed answer to each" } else { "acknowledgements alone" };
+                println!("broker: 1 consumer, prefetch 1, {what}: {rate:.0} messages/s");
+            }
+        }
+    }
+
     /// A thousand consumers; the coordinator's memory and time per task for 10,000 and 100,000 tasks.
     fn scale(&self) {
         let mut per_task = Vec::new();
@@ -303,6 +324,49 @@ impl Bench {
             serde_json::from_slice(&std::fs::read(out.join("rehearsal.json")).unwrap()).unwrap();
         figures["tasks_per_second"].as_f64().unwrap()
     }
+}
+
+/// Messages per second that one consumer acknowledges, by the bare client, after a confirmed message of its own when
+/// something is to be `told`.
+async fn messages(url: &str, count: u32, told: bool) -> f64 {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let (taking, telling) = (connection.create_channel().await.unwrap(), connection.create_channel().await.unwrap());
+    telling.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let queues = [unique("asked"), unique("told")];
+    for queue in &queues {
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        taking.queue_declare(queue.as_str().into(), durable, quorum).await.unwrap();
+    }
+    let say = async |queue: &str| {
+        let persistent = BasicProperties::default().with_delivery_mode(2);
+        let options = BasicPublishOptions::default();
+        telling.basic_publish("".into(), queue.into(), options, &[b' '; 400], persistent).await.unwrap()
+    };
+    let mut confirmed = Vec::new();
+    for _ in 0..count {
+        confirmed.push(say(&queues[0]).await);
+    }
+    for confirmation in confirmed {
+        confirmation.await.unwrap();
+    }
+    taking.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut arriving = taking.basic_consume(queues[0].as_str().into(), "".into(), options, none).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..count {
+        let message = arriving.next().await.unwrap().unwrap();
+        if told {
+            say(&queues[1]).await.await.unwrap();
+        }
+        message.ack(BasicAckOptions::default()).await.unwrap();
+    }
+    let rate = f64::from(count) / began.elapsed().as_secs_f64();
+    for queue in &queues {
+        telling.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+    rate
 }
 
 fn unique(name: &str) -> String {
