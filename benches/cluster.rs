@@ -1,6 +1,7 @@
 //! What a cluster costs, on a real broker and a real S3 server of its own:
-//! `cargo bench --bench cluster -- overhead scaling tasks broker latency failover scale`. Without arguments: all but `scale`.
-//! Figures of one machine, processes beside each other on its cores; ratios say more than times.
+//! `cargo bench --bench cluster -- overhead scaling tasks broker latency failover scale`.
+//! Without arguments: all but `scale`. Figures of one machine, processes beside each other on its cores; ratios say
+//! more than times.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -13,7 +13,8 @@ use crate::error::Result;
 use crate::jobs::{Jobs, StageStatus, State, Status};
 use crate::task::JobId;
 
-/// How often the store is asked, once a job has gone on for twenty times as long; a short one is waited for closely.
+/// How often the store is asked, once a job has been watched for twenty times as long; a short one is waited for
+/// closely.
 const INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(100);
 

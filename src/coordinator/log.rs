@@ -21,13 +21,13 @@ const LIMIT: u64 = 1 << 30;
 
 /// A finished task: the attempt that counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub struct Done<S = Success> {
     /// The task.
     pub task: TaskId,
     /// The attempt whose outputs count.
     pub attempt: String,
     /// What it brought.
-    pub success: Success,
+    pub success: S,
 }
 
 /// An attempt that failed.
@@ -43,11 +43,11 @@ pub struct Failure {
 
 /// What is written at once.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Page {
+pub struct Page<S = Success> {
     /// Set when it is written.
     pub version: u32,
     /// Finished tasks.
-    pub done: Vec<Done>,
+    pub done: Vec<Done<S>>,
     /// Failed attempts by task.
     #[serde(default)]
     pub failed: Vec<(TaskId, Failure)>,
@@ -85,6 +85,17 @@ impl Page {
     fn is_empty(&self) -> bool {
         self.done.is_empty() && self.failed.is_empty() && self.published.is_empty()
     }
+
+    /// The same with what was brought as text.
+    fn as_text(self) -> Result<Page<Box<RawValue>>> {
+        let text = |Done { task, attempt, success }: Done| {
+            let success = to_raw_value(&success);
+            let success = success.context(Kind::Internal, || format!("what task {task} brought has no JSON form"))?;
+            Ok(Done { task, attempt, success })
+        };
+        let done = self.done.into_iter().map(text).collect::<Result<_>>()?;
+        Ok(Page { version: self.version, done, failed: self.failed, published: self.published })
+    }
 }
 
 /// What the log of a job says.
@@ -107,14 +118,18 @@ impl Memory {
         pages.sort();
         let start = pages.iter().rposition(|k| k.name().ends_with(".snapshot.json")).unwrap_or(0);
         for key in &pages[start..] {
-            let page: Page = store.get_json(key, LIMIT).await?;
+            let page: Page<Box<RawValue>> = store.get_json(key, LIMIT).await?;
             if page.version != VERSION {
                 return Err(Error::data(format!(
                     "{key} has format version {}, this program reads version {VERSION}",
                     page.version
                 )));
             }
-            memory.absorb(page)?;
+            for done in &page.done {
+                let sound: serde_json::Result<Success> = serde_json::from_str(done.success.get());
+                sound.context(Kind::Data, || format!("{key} does not say what task {} brought", done.task))?;
+            }
+            memory.absorb(page);
         }
         memory.folder = folder;
         Ok(memory)
@@ -135,10 +150,8 @@ impl Memory {
         &self.folder
     }
 
-    fn absorb(&mut self, page: Page) -> Result<()> {
+    fn absorb(&mut self, page: Page<Box<RawValue>>) {
         for Done { task, attempt, success } in page.done {
-            let success = to_raw_value(&success)
-                .context(Kind::Internal, || format!("what task {task} brought has no JSON form"))?;
             self.failed.remove(&task);
             self.done.insert(task, Kept { attempt: attempt.into(), success });
         }
@@ -146,7 +159,6 @@ impl Memory {
             self.failed.entry(task).or_default().push(failure);
         }
         self.published.extend(page.published);
-        Ok(())
     }
 }
 
@@ -220,12 +232,12 @@ impl Log {
         if page.is_empty() {
             return Ok(());
         }
-        let page = Page { version: VERSION, ..page };
+        let page = Page { version: VERSION, ..page }.as_text()?;
         let key = self.folder.join(format!("{:08}.json", self.next));
         self.store.put_json(&key, &page).await?;
         self.next += 1;
         self.since_snapshot += page.done.len() + page.failed.len() + page.published.len();
-        self.memory.absorb(page)?;
+        self.memory.absorb(page);
         if self.since_snapshot > self.at_snapshot.max(64) {
             self.snapshot().await?;
         }
@@ -339,7 +351,7 @@ mod tests {
         leader.confirm().await.unwrap();
         // Both listed the folders before the other one wrote.
         let stale = prefix.join("log/00000000-b/00000000.snapshot.json");
-        store.put_json(&stale, &Page { version: VERSION, ..Page::default() }).await.unwrap();
+        store.put_json(&stale, &Page { version: VERSION, ..<Page>::default() }).await.unwrap();
         assert!(leader.confirm().await.unwrap_err().to_string().contains("00000000-b"));
         let again = open(&store, "a").await;
         again.confirm().await.unwrap();

@@ -105,6 +105,24 @@ async fn shares_work_between_consumers(queue: Arc<dyn Queue>) {
     assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), count as usize);
 }
 
+/// Two consumers empty the most urgent class; who finds it empty goes on with the next one, and touches no other.
+async fn takes_the_urgent_first_and_returns_nothing(queue: Arc<dyn Queue>) {
+    for (priority, count) in [(Priority::Low, 2), (Priority::Normal, 3), (Priority::High, 3)] {
+        let bodies = vec![Bytes::from(format!("{priority:?}")); count];
+        queue.publish(Topic::Tasks(priority), bodies).await.unwrap();
+    }
+    let mut consumers =
+        [queue.consume(&Topic::TASKS, 1).await.unwrap(), queue.consume(&Topic::TASKS, 1).await.unwrap()];
+    let mut seen = Vec::new();
+    for turn in 0..8 {
+        let delivery = timeout(PATIENCE, consumers[turn % 2].next()).await.unwrap().unwrap();
+        assert_eq!(delivery.redelivered(), 0);
+        seen.push(String::from_utf8(delivery.body().to_vec()).unwrap());
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(seen, ["High", "High", "High", "Normal", "Normal", "Normal", "Low", "Low"]);
+}
+
 async fn keeps_topics_apart(queue: Arc<dyn Queue>) {
     put(&queue, "task").await;
     queue.publish(Topic::Events, vec![Bytes::from_static(b"event")]).await.unwrap();
@@ -243,6 +261,7 @@ macro_rules! cases {
             forgets_the_count_of_what_is_published_anew,
             buries_what_is_never_answered,
             shares_work_between_consumers,
+            takes_the_urgent_first_and_returns_nothing,
             keeps_topics_apart,
             delivers_urgent_tasks_first,
             leaves_tasks_to_idle_consumers,

@@ -106,11 +106,20 @@ impl Source {
         Ok(held.insert(Arc::new(line)).clone())
     }
 
-    /// What waits already. To ask how much there is costs the broker less than to fetch in vain, which
-    /// goes through the log of a quorum queue. A queue that had more is not asked, nor those after it.
+    /// What waits already.
     async fn fetch(&self, line: &Line) -> Result<Option<(Topic, Message)>, Fault> {
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let stocked = self.stocked.swap(self.queues.len(), Ordering::Relaxed);
+        match self.fetch_up_to(stocked, line).await? {
+            // Others emptied it meanwhile.
+            None if stocked < self.queues.len() => self.fetch_up_to(self.queues.len(), line).await,
+            found => Ok(found),
+        }
+    }
+
+    /// To ask how much there is costs the broker less than to fetch in vain, which goes through the log of a quorum
+    /// queue. The `stocked` queue had more the last time: neither it is asked, nor those after it.
+    async fn fetch_up_to(&self, stocked: usize, line: &Line) -> Result<Option<(Topic, Message)>, Fault> {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let asked = self.queues[..stocked]
             .iter()
             .map(|(_, q)| line.channel().queue_declare(q.as_str().into(), passive, FieldTable::default()));
