@@ -118,6 +118,7 @@ if [ -n "$BUILT" ]; then
   awk -v given="$GIVEN_STAGES" '
     BEGIN { split(given, names); for (i in names) is_given[names[i]] = 1 }
     /^FROM / { left_out = $4 in is_given; print; if (left_out) print "COPY --from=built " $4 " /"; next }
+    left_out && /^COPY --from/ { next }
     left_out && /^RUN / { print "try_images: not run: line " FNR ", " $0 > "/dev/stderr" }
     !left_out' deploy/Dockerfile > "$ROOM/Dockerfile"
   dockerfile=$ROOM/Dockerfile
