@@ -247,12 +247,24 @@ fn a_folder_in_use_or_of_another_run_is_refused() {
     };
     assert_eq!(second.status.code(), Some(2), "{}", text(&second.stderr));
     assert!(text(&second.stderr).contains("another run is using"), "{}", text(&second.stderr));
+    // One that ends before it has packed its photos leaves nothing to be refused for.
+    while !is_begun(&out) {
+        assert!(first.try_wait().unwrap().is_none(), "the first run ended");
+        std::thread::yield_now();
+    }
     first.kill().unwrap();
     first.wait().unwrap();
 
     let other = scene.command(&out, 1, &["train.rounds=3"]).output().unwrap();
     assert_eq!(other.status.code(), Some(2));
     assert!(text(&other.stderr).contains("holds another run"), "{}", text(&other.stderr));
+}
+
+/// Whether the job has brought anything that is worth keeping: photos that were only looked at are not.
+fn is_begun(out: &Path) -> bool {
+    let tasks = fs::read_dir(out.join(".hardy/jobs")).into_iter().flatten().flatten();
+    let tasks = tasks.flat_map(|job| fs::read_dir(job.path().join("attempts")).into_iter().flatten().flatten());
+    tasks.map(|task| task.file_name()).any(|task| task.to_string_lossy().starts_with("baseline-"))
 }
 
 #[test]
