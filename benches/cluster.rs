@@ -340,14 +340,13 @@ async fn messages(url: &str, count: u32, told: bool) -> f64 {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         taking.queue_declare(queue.as_str().into(), durable, quorum).await.unwrap();
     }
-    let say = async |queue: &str| {
+    let say = |queue: &str| {
         let persistent = BasicProperties::default().with_delivery_mode(2);
-        let options = BasicPublishOptions::default();
-        telling.basic_publish("".into(), queue.into(), options, &[b' '; 400], persistent).await.unwrap()
+        telling.basic_publish("".into(), queue.into(), BasicPublishOptions::default(), &[b' '; 400], persistent)
     };
     let mut confirmed = Vec::new();
     for _ in 0..count {
-        confirmed.push(say(&queues[0]).await);
+        confirmed.push(say(&queues[0]).await.unwrap());
     }
     for confirmation in confirmed {
         confirmation.await.unwrap();
@@ -359,7 +358,7 @@ async fn messages(url: &str, count: u32, told: bool) -> f64 {
     for _ in 0..count {
         let message = arriving.next().await.unwrap().unwrap();
         if told {
-            say(&queues[1]).await.await.unwrap();
+            say(&queues[1]).await.unwrap().await.unwrap();
         }
         message.ack(BasicAckOptions::default()).await.unwrap();
     }

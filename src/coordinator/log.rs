@@ -87,7 +87,7 @@ impl Page {
     }
 
     /// The same with what was brought as text.
-    fn as_text(self) -> Result<Page<Box<RawValue>>> {
+    fn into_text(self) -> Result<Page<Box<RawValue>>> {
         let text = |Done { task, attempt, success }: Done| {
             let success = to_raw_value(&success);
             let success = success.context(Kind::Internal, || format!("what task {task} brought has no JSON form"))?;
@@ -232,7 +232,7 @@ impl Log {
         if page.is_empty() {
             return Ok(());
         }
-        let page = Page { version: VERSION, ..page }.as_text()?;
+        let page = Page { version: VERSION, ..page }.into_text()?;
         let key = self.folder.join(format!("{:08}.json", self.next));
         self.store.put_json(&key, &page).await?;
         self.next += 1;
