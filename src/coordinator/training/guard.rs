@@ -3,7 +3,6 @@
 use super::Phase;
 use crate::attack::PGD_STEP;
 use crate::config::{Adversary, Settings};
-use crate::outcome::Count;
 use crate::report::RoundRecord;
 
 /// Rounds for which FGSM accuracy may hide a PGD accuracy that does not rise.
@@ -35,6 +34,16 @@ pub(super) fn counts(s: &Settings, record: &RoundRecord) -> bool {
     record.epsilon >= s.adversary.epsilon.value() / 2.0
 }
 
+/// Whether a round was trained against the whole budget.
+fn is_full(s: &Settings, record: &RoundRecord) -> bool {
+    record.epsilon >= s.adversary.epsilon.value() - 1e-9
+}
+
+/// Of an accuracy that was measured on so many images.
+fn variance(accuracy: f64, images: u64) -> f64 {
+    accuracy * (1.0 - accuracy) / images.max(1) as f64
+}
+
 impl Phase {
     /// How good a round is on the held slice, and the standard error of that figure. A later round is
     /// kept unless it is worse than the best by more than this: on a few images the best one is mostly
@@ -42,8 +51,8 @@ impl Phase {
     /// Breiman et al. 1984).
     pub(super) fn score(&self, record: &RoundRecord) -> (f64, f64) {
         let counts = if self.adversarial { vec![record.held_clean, record.held_pgd] } else { vec![record.held_clean] };
-        let variance = |c: &Count| if c.n == 0 { 0.0 } else { c.accuracy() * (1.0 - c.accuracy()) / c.n as f64 };
-        (counts.iter().map(|c| c.accuracy()).sum(), counts.iter().map(variance).sum::<f64>().sqrt())
+        let variance: f64 = counts.iter().map(|c| variance(c.accuracy(), c.n)).sum();
+        (counts.iter().map(|c| c.accuracy()).sum(), variance.sqrt())
     }
 
     /// Says why, if the round looks like catastrophic overfitting (Wong et al. 2020). `best_pgd` is of those rounds before
@@ -60,10 +69,9 @@ impl Phase {
             return None;
         }
         let (fgsm, pgd) = (record.held_fgsm.accuracy(), record.held_pgd.accuracy());
-        let full = record.epsilon >= s.adversary.epsilon.value() - 1e-9;
         // On a few images such a fall may be nothing but luck: it must exceed two standard errors, too.
-        let images = record.held_pgd.n.max(1) as f64;
-        let luck = 2.0 * ((pgd * (1.0 - pgd) + best_pgd * (1.0 - best_pgd)) / images).sqrt();
+        let images = record.held_pgd.n;
+        let luck = 2.0 * (variance(pgd, images) + variance(best_pgd, images)).sqrt();
         if counts(s, record) && pgd < best_pgd - s.guard.drop.max(luck) {
             return Some(format!("PGD accuracy fell to {:.1} % from {:.1} %", pgd * 100.0, best_pgd * 100.0));
         }
@@ -72,15 +80,12 @@ impl Phase {
             return None;
         }
         // A model that is not robust yet shows the same gap; one that is losing it falls at the same time.
-        let noise = (pgd * (1.0 - pgd) / images).sqrt();
-        if full && fgsm - pgd > s.guard.gap && pgd < best_pgd - noise.max(s.guard.drop / 4.0) {
+        let noise = variance(pgd, images).sqrt();
+        if is_full(s, record) && fgsm - pgd > s.guard.gap && pgd < best_pgd - noise.max(s.guard.drop / 4.0) {
             return Some(format!("FGSM accuracy {:.1} % hides PGD accuracy {:.1} %", fgsm * 100.0, pgd * 100.0));
         }
         // Nor does its PGD accuracy stand still there.
-        let masked = |r: &RoundRecord| {
-            let full = r.epsilon >= s.adversary.epsilon.value() - 1e-9;
-            full && r.held_fgsm.accuracy() - r.held_pgd.accuracy() > s.guard.gap
-        };
+        let masked = |r: &RoundRecord| is_full(s, r) && r.held_fgsm.accuracy() - r.held_pgd.accuracy() > s.guard.gap;
         let lately = earlier.get(earlier.len().checked_sub(LASTING - 1)?..)?;
         let risen = pgd - lately.first()?.held_pgd.accuracy();
         if masked(record) && lately.iter().all(masked) && risen < s.guard.drop / 4.0 {
@@ -97,6 +102,7 @@ impl Phase {
 mod tests {
     use super::*;
     use crate::config::Layers;
+    use crate::outcome::Count;
     use crate::store::Blob;
 
     fn verdict(fgsm: u64, pgd: u64, epsilon: f64, best_pgd: f64) -> Option<String> {
