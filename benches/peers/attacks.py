@@ -10,6 +10,8 @@ the images that the model gets right, in the same batches, on as many threads; e
 itself, except AutoAttack, which is a series. Times are wall-clock without loading, from the images to the class that
 the model sees in each in the end, the median of the repeats; a query is an image that the network looks at, and the
 last column compares the time for a query. `channels-last` is torchattacks on a model and images in that layout.
+`passed` are the images that the peer gives back unbroken although one of its steps had broken them: its own count less
+these is what stands every one of its steps, which is how Hardy counts.
 """
 
 import argparse
@@ -35,7 +37,7 @@ class Classifier(torch.nn.Module):
         super().__init__()
         spec = json.loads((folder / "model.json").read_text())
         self.classes, self.side, self.queries = len(spec["classes"]), spec["input_size"], 0
-        self.layout = layout
+        self.layout, self.labels = layout, None
         self.body = timm.create_model(spec["architecture"], num_classes=self.classes)
         self.body.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
         self.body = self.body.to(memory_format=layout)
@@ -45,7 +47,14 @@ class Classifier(torch.nn.Module):
 
     def forward(self, images):
         self.queries += len(images)
-        return self.body((images - self.mean) / self.std)
+        logits = self.body((images - self.mean) / self.std)
+        if self.labels is not None and len(images) == len(self.labels):
+            self.broken |= logits.detach().argmax(1) != self.labels
+        return logits
+
+    def watch(self, labels):
+        """From now on `broken` says which images of a batch with these labels were ever misclassified."""
+        self.labels, self.broken = labels, torch.zeros(len(labels), dtype=torch.bool)
 
 
 def pictures(folder, images):
@@ -136,16 +145,18 @@ def hardy(options, name):
 
 
 def measure(model, attack, images, labels, batch):
-    """The class that each image ends in, the seconds that its attack took, and the queries."""
-    predicted, seconds, before = [], 0.0, model.queries
+    """The class that each image ends in, whether it was ever misclassified, the attack's seconds and queries."""
+    predicted, broken, seconds, before = [], [], 0.0, model.queries
     for start in range(0, len(images), batch):
         x = images[start : start + batch].clone(memory_format=model.layout)
+        model.watch(labels[start : start + batch])
         began = time.perf_counter()
         adversarial = attack(x, labels[start : start + batch])
         with torch.no_grad():
             predicted += model(adversarial.detach()).argmax(1).tolist()
         seconds += time.perf_counter() - began
-    return np.array(predicted), seconds, model.queries - before
+        broken += model.broken.tolist()
+    return np.array(predicted), np.array(broken), seconds, model.queries - before
 
 
 def main():
@@ -166,8 +177,9 @@ def main():
     torch.set_num_threads(options.threads)
     models = {peer: Classifier(options.model, PEERS[peer][1]) for peer in wanted}
     print(f"{options.model}, batches of {options.batch}, {options.threads} thread(s), median of {options.repeat}")
-    head = ["attack", "epsilon", "peer", "n", "robust", "peer", "differ", "s", "peer", "ratio", "queries", "peer", "a query"]
-    form = "{:<14} {:>7} {:<13} {:>4} {:>6} {:>5} {:>6} {:>8} {:>8} {:>6} {:>9} {:>9} {:>7}"
+    head = ["attack", "epsilon", "peer", "n", "robust", "peer", "differ", "passed", "s", "peer", "ratio", "queries"]
+    head += ["peer", "a query"]
+    form = "{:<14} {:>7} {:<13} {:>4} {:>6} {:>5} {:>6} {:>6} {:>8} {:>8} {:>6} {:>9} {:>9} {:>7}"
     print(form.format(*head), flush=True)
     for name in options.attacks.split(","):
         theirs, ours = {}, []
@@ -184,13 +196,13 @@ def main():
                     theirs.setdefault(peer, []).append(measure(models[peer], attack, images, truth, options.batch))
         stands = (np.array(attacked["predicted"]) == labels)[right]
         for peer, runs in theirs.items():
-            predicted, _, queries = runs[-1]
+            predicted, broken, _, queries = runs[-1]
             other = predicted == labels[right]
-            ratio = statistics.median(run[1] / own for run, own in zip(runs, ours))
+            ratio = statistics.median(run[2] / own for run, own in zip(runs, ours))
             a_query = ratio * attacked["queries"] / max(queries, 1)
             cells = [name, options.epsilon, peer, int(right.sum()), int(stands.sum()), int(other.sum())]
-            cells += [int((stands != other).sum()), f"{statistics.median(ours):.1f}"]
-            cells += [f"{statistics.median(run[1] for run in runs):.1f}", f"{ratio:.2f}"]
+            cells += [int((stands != other).sum()), int((other & broken).sum()), f"{statistics.median(ours):.1f}"]
+            cells += [f"{statistics.median(run[2] for run in runs):.1f}", f"{ratio:.2f}"]
             print(form.format(*cells, attacked["queries"], queries, f"{a_query:.2f}"))
             sys.stdout.flush()
 
