@@ -55,7 +55,7 @@ impl World {
     async fn start(token: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(LocalStore::create(folder.path()).unwrap());
-        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(3));
+        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::like_a_broker(3));
         let (health, metrics) = (Arc::new(Health::default()), CoordinatorMetrics::default());
         let mut registry = Registry::default();
         metrics.register(&mut registry);

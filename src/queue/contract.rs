@@ -18,6 +18,12 @@ async fn next(queue: &Arc<dyn Queue>, topic: Topic) -> Box<dyn super::Delivery> 
     timeout(PATIENCE, consumer.next()).await.expect("a message in time").unwrap()
 }
 
+/// Events may be answered for only when they are taken in.
+fn report(queue: &Arc<dyn Queue>, bodies: Vec<Bytes>) -> tokio::task::JoinHandle<()> {
+    let queue = queue.clone();
+    tokio::spawn(async move { queue.publish(Topic::Events, bodies).await.unwrap() })
+}
+
 async fn put(queue: &Arc<dyn Queue>, text: &'static str) {
     queue.publish(TASKS, vec![Bytes::from_static(text.as_bytes())]).await.unwrap();
 }
@@ -125,10 +131,11 @@ async fn takes_the_urgent_first_and_returns_nothing(queue: Arc<dyn Queue>) {
 
 async fn keeps_topics_apart(queue: Arc<dyn Queue>) {
     put(&queue, "task").await;
-    queue.publish(Topic::Events, vec![Bytes::from_static(b"event")]).await.unwrap();
+    let reported = report(&queue, vec![Bytes::from_static(b"event")]);
     let event = next(&queue, Topic::Events).await;
     assert_eq!(event.body().as_ref(), b"event");
     event.ack().await.unwrap();
+    timeout(PATIENCE, reported).await.expect("an answered event is reported").unwrap();
 }
 
 async fn delivers_urgent_tasks_first(queue: Arc<dyn Queue>) {
@@ -163,8 +170,13 @@ async fn leaves_tasks_to_idle_consumers(queue: Arc<dyn Queue>) {
 
 async fn delivers_several_events_before_an_answer(queue: Arc<dyn Queue>) {
     let bodies = (0..50u32).map(|n| Bytes::from(n.to_string())).collect();
-    queue.publish(Topic::Events, bodies).await.unwrap();
-    assert_eq!(queue.backlog(Topic::Events).await.unwrap(), 50);
+    let reported = report(&queue, bodies);
+    let all = async {
+        while queue.backlog(Topic::Events).await.unwrap() < 50 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, all).await.expect("50 events wait");
     let mut consumer = queue.consume(&[Topic::Events], 64).await.unwrap();
     let mut open = Vec::new();
     for number in 0..50u32 {
@@ -176,6 +188,19 @@ async fn delivers_several_events_before_an_answer(queue: Arc<dyn Queue>) {
     for delivery in open {
         delivery.ack().await.unwrap();
     }
+    timeout(PATIENCE, reported).await.expect("answered events are reported").unwrap();
+}
+
+/// The rest of the contract is every queue's; that a report is lost with the process is this one's alone.
+#[tokio::test]
+async fn in_memory_a_report_is_handed_over_once_it_is_answered() {
+    let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(LIMIT));
+    let reported = report(&queue, vec![Bytes::from_static(b"event")]);
+    drop(next(&queue, Topic::Events).await);
+    let again = next(&queue, Topic::Events).await;
+    assert_eq!((again.redelivered(), reported.is_finished()), (1, false));
+    again.ack().await.unwrap();
+    timeout(PATIENCE, reported).await.expect("it is answered").unwrap();
 }
 
 /// Whoever waits for a message may stop at any moment, in a select say.

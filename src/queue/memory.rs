@@ -1,12 +1,13 @@
 //! A queue inside the process, with the broker's promises as long as the process lives.
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Consumer, Delivery, Lead, Queue, Topic};
 use crate::error::{Context, Kind, Result};
@@ -44,10 +45,18 @@ impl Drop for Idle<'_> {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Message {
     body: Bytes,
     delivered: u32,
+    /// Dropped with the message once it is answered; whoever published it may wait for that.
+    answered: Option<oneshot::Sender<Infallible>>,
+}
+
+impl Message {
+    fn new(body: Bytes) -> Self {
+        Self { body, delivered: 0, answered: None }
+    }
 }
 
 impl MemoryQueue {
@@ -83,9 +92,21 @@ impl Topics {
 
 #[async_trait]
 impl Queue for MemoryQueue {
+    /// What a worker reports is lost with this process until it is written down. Waiting for that, a worker has at most
+    /// one task that a kill makes undone.
     async fn publish(&self, topic: Topic, bodies: Vec<Bytes>) -> Result<()> {
+        let mut answers = Vec::new();
         for body in bodies {
-            self.topics.push(topic, Message { body, delivered: 0 }, false);
+            let mut message = Message::new(body);
+            if topic == Topic::Events && !self.durable {
+                let (sender, answer) = oneshot::channel();
+                message.answered = Some(sender);
+                answers.push(answer);
+            }
+            self.topics.push(topic, message, false);
+        }
+        for answer in answers {
+            let Err(_gone) = answer.await;
         }
         Ok(())
     }

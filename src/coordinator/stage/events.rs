@@ -45,8 +45,9 @@ impl Job {
             () = tokio::time::sleep_until(watch.check) => return self.look_after(open, watch).await,
         };
         let mut messages = vec![first];
-        // The last ones of a stage need not wait for more.
-        while messages.len() < open.len()
+        // The last ones of a stage need not wait for more, and without a broker workers wait for their answers.
+        while self.queue.durable()
+            && messages.len() < open.len()
             && let Ok(Some(message)) = timeout_at(watch.page, self.inbox.recv()).await
         {
             messages.push(message);

@@ -215,7 +215,7 @@ impl Job {
             spec,
             model: None,
             store: store.clone(),
-            queue: Arc::new(MemoryQueue::new(5)),
+            queue: Arc::new(MemoryQueue::like_a_broker(5)),
             policy: settings.queue,
             metrics: CoordinatorMetrics::default(),
             log: Log::take_over(store.clone(), &prefix, "c").await.unwrap(),
