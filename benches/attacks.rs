@@ -1,7 +1,7 @@
 //! An attack on exported images, to be set beside those of other projects: benches/peers/attacks.py runs both.
 //! Arguments: the model's folder, the images' folder (<class>/<key>.png at the network's size), the file to write,
 //! epsilon, the attacks with commas between, the number of images (0 = all; taken from every class in turn), the
-//! batch size (32), the number of threads (1). A query is an image that the network looks at.
+//! batch size (32), the number of threads (1), the seed (1). A query is an image that the network looks at.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -19,11 +19,11 @@ use tch::{Device, Tensor};
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [model, folder, out, epsilon, attacks] = &arguments[..5.min(arguments.len())] else {
-        println!("attacks: nothing to do without MODEL IMAGES OUT EPSILON ATTACKS [COUNT [BATCH [THREADS]]]");
+        println!("attacks: nothing to do without MODEL IMAGES OUT EPSILON ATTACKS [COUNT [BATCH [THREADS [SEED]]]]");
         return;
     };
     let number = |i: usize, default: usize| arguments.get(i).map_or(default, |text| text.parse().unwrap());
-    let (count, batch, threads) = (number(5, 0), number(6, 32), number(7, 1));
+    let (count, batch, threads, seed) = (number(5, 0), number(6, 32), number(7, 1), number(8, 1) as u64);
     tch::set_num_threads(threads as i32);
     let (spec, weights) = load_model(Path::new(model)).unwrap();
     let network = Network::load(&spec, &weights, Device::Cpu).unwrap().frozen();
@@ -52,7 +52,7 @@ fn main() {
             let x = images::tensor(part.iter().map(|&i| &pictures[i]));
             let labels = Tensor::from_slice(&part.iter().map(|&i| files[i].0).collect::<Vec<_>>());
             let keys = part.iter().map(|&i| keys[i].as_str()).collect();
-            let noise = Noise { seed: 1, purpose: Purpose::Attack, round: 0, keys };
+            let noise = Noise { seed, purpose: Purpose::Attack, round: 0, keys };
             let began = Instant::now();
             let attempt = attack.attempt(&logits, &x, &Goal::Away(&labels), epsilon.value(), &noise);
             seconds += began.elapsed().as_secs_f64();

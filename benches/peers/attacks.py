@@ -3,7 +3,8 @@
   pip install -r benches/peers/requirements-attacks.txt
   cargo bench --bench attacks --no-run          # says where the executable lies
   python benches/peers/attacks.py target/release/deps/attacks-… RUN/model RUN/images/val --attacks fgsm,pgd20 \\
-      --epsilon 4/255 [--count 100] [--batch 32] [--threads 1] [--repeat 3] [--peers torchattacks,autoattack,art]
+      --epsilon 4/255 [--count 100] [--batch 32] [--threads 1] [--seed 1] [--repeat 3] \\
+      [--peers torchattacks,autoattack,art]
 
 RUN is the folder of a job with evaluate.keep_images = true; RUN/baseline is its undefended model. Each side attacks
 the images that the model gets right, in the same batches, on as many threads; each attack goes over all of them by
@@ -68,7 +69,7 @@ def counts(name, family, default):
     return found + list(default[len(found) :])
 
 
-def torchattacks_peer(model, name, epsilon):
+def torchattacks_peer(model, name, epsilon, _seed):
     import torchattacks
 
     attack = None
@@ -78,6 +79,9 @@ def torchattacks_peer(model, name, epsilon):
         steps, restarts = counts(name, "pgd", [20, 1])
         if restarts == 1:
             attack = torchattacks.PGD(model, eps=epsilon, alpha=2.5 * epsilon / steps, steps=steps, random_start=True)
+    elif name.startswith("bim"):
+        steps = counts(name, "bim", [10])[0]
+        attack = torchattacks.BIM(model, eps=epsilon, alpha=epsilon / steps, steps=steps)
     elif name.startswith("one-pixel"):
         pixels, generations = counts(name, "one-pixel", [1, 100])
         attack = torchattacks.OnePixel(model, pixels=pixels, steps=generations, popsize=400, inf_batch=128)
@@ -86,14 +90,14 @@ def torchattacks_peer(model, name, epsilon):
     return attack
 
 
-def authors_peer(model, name, epsilon):
+def authors_peer(model, name, epsilon, seed):
     """AutoAttack's attacks, towards as many classes as there are, and no more than 9."""
     from pyautoattack import AutoAttack
 
     names = ["autoattack", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"]
     if name not in names:
         return None
-    attack = AutoAttack(model, norm="Linf", eps=epsilon, version="standard", seed=1, device="cpu")
+    attack = AutoAttack(model, norm="Linf", eps=epsilon, version="standard", seed=seed, device="cpu")
     attack.verbose = False
     attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(model.classes - 1, 9)
     if name != "autoattack":
@@ -101,7 +105,7 @@ def authors_peer(model, name, epsilon):
     return lambda x, y: attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
 
 
-def art_peer(model, name, epsilon):
+def art_peer(model, name, epsilon, _seed):
     from art.attacks.evasion import FastGradientMethod, PixelAttack, ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
 
@@ -137,7 +141,7 @@ def hardy(options, name):
     """What Hardy's executable finds: the images, and the attack's classes, seconds and queries."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "hardy.json"
-        more = [options.epsilon, name, options.count, options.batch, options.threads]
+        more = [options.epsilon, name, options.count, options.batch, options.threads, options.seed]
         command = [options.bench, options.model, options.images, out, *more]
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
         found = json.loads(out.read_text())
@@ -169,6 +173,7 @@ def main():
     parser.add_argument("--count", type=int, default=0, help="images, of each class in turn; 0 is all")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the random starts, on either side")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--peers", default="torchattacks,channels-last,autoattack")
     options = parser.parse_args()
@@ -190,8 +195,8 @@ def main():
             right = np.array([image["clean"] for image in found["images"]]) == labels
             images, truth = pictures(options.images, found["images"])[right], torch.from_numpy(labels[right])
             for peer in wanted:
-                torch.manual_seed(1)
-                attack = PEERS[peer][0](models[peer], name, found["epsilon"])
+                torch.manual_seed(options.seed)
+                attack = PEERS[peer][0](models[peer], name, found["epsilon"], options.seed)
                 if attack:
                     theirs.setdefault(peer, []).append(measure(models[peer], attack, images, truth, options.batch))
         stands = (np.array(attacked["predicted"]) == labels)[right]
