@@ -97,6 +97,7 @@ mod looking {
         }
 
         /// Takes the gradient at clean images and compares their logits with the ones known, of another batch size.
+        /// GPUs convolve in TF32, of 10 bits, and by another algorithm for each size.
         pub(in crate::evaluate) fn gradients(
             &mut self,
             model: &Model,
@@ -106,7 +107,9 @@ mod looking {
         ) {
             let (gradient, logits) = gradient(model, images, &Objective::CrossEntropy(labels));
             let moved = gradient.flatten(1, -1).ne(0.0).any_dim(1, false);
-            let steady = (logits - known).abs_().amax([1].as_slice(), false).le(1e-3);
+            let tolerance = if images.device().is_cuda() { 2e-2 } else { 1e-3 };
+            let scale = known.abs().amax([1].as_slice(), false).clamp_min(1.0);
+            let steady = (logits - known).abs_().amax([1].as_slice(), false).le_tensor(&(scale * tolerance));
             self.gradients += images.size()[0] as u64;
             self.flat += count(&moved.logical_not());
             self.unsteady += count(&steady.logical_not());

@@ -134,7 +134,7 @@ pub struct Provenance {
     pub device: String,
     /// Vector instruction set that libtorch used, e.g. `AVX512`.
     pub instruction_set: String,
-    /// `float32` or `bfloat16`.
+    /// `float32`, or `float32, training in bfloat16`.
     pub precision: String,
     /// The job's seed.
     pub seed: u64,

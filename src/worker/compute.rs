@@ -9,7 +9,7 @@ use futures_util::future::{try_join, try_join_all};
 use super::{Attempt, evaluation, features, lab, photos, training};
 use crate::config::Outer;
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::{self, Classifier, Described, Network, Weights};
+use crate::model::{self, Classifier, Described, ModelSpec, Network, Weights};
 use crate::store::Blob;
 use crate::task::{Success, Work};
 use crate::train::merge;
@@ -84,21 +84,25 @@ impl Recipe {
         let Described::Network(spec) = &self.spec else {
             return Err(Error::model("a TorchScript file can be measured and attacked, not trained"));
         };
-        let network = Network::load(spec, &model::checkpoint::read(&self.bytes)?, model::device(&self.device)?)?;
-        let network = network.counted(self.steps.clone());
+        let network = self.exact(spec)?;
         if self.bf16 { network.in_bf16() } else { Ok(network) }
     }
 
-    /// The model to be attacked; call it on the compute thread.
+    /// The model to be attacked and measured, in f32 as whoever uses it will compute; call it on the compute thread.
     pub(super) fn classifier(&self) -> Result<Classifier> {
+        self.set_threads();
         match &self.spec {
-            Described::Network(_) => Ok(self.network()?.into()),
+            Described::Network(spec) => Ok(self.exact(spec)?.into()),
             Described::Script(_) => {
-                self.set_threads();
                 let script = Classifier::load(&self.spec, &self.bytes, model::device(&self.device)?)?;
                 Ok(script.counted(self.steps.clone()))
             }
         }
+    }
+
+    fn exact(&self, spec: &ModelSpec) -> Result<Network> {
+        let network = Network::load(spec, &model::checkpoint::read(&self.bytes)?, model::device(&self.device)?)?;
+        Ok(network.counted(self.steps.clone()))
     }
 
     fn set_threads(&self) {
@@ -107,13 +111,15 @@ impl Recipe {
 
     /// What is computed with, for the report.
     pub(super) async fn facts(&self, attempt: &Attempt<'_>) -> Result<BTreeMap<String, String>> {
-        let (device, bf16) = (self.device.clone(), self.bf16);
+        let device = self.device.clone();
+        let trained_in_bf16 = self.bf16 && matches!(self.spec, Described::Network(_));
+        let precision = if trained_in_bf16 { "float32, training in bfloat16" } else { "float32" };
         let facts = attempt.compute(move |_| {
             Ok([
                 ("device", format!("{:?}", model::device(&device)?).to_lowercase()),
                 ("libtorch", model::libtorch_version().to_string()),
                 ("instruction_set", model::instruction_set().to_string()),
-                ("precision", if bf16 { "bfloat16" } else { "float32" }.to_string()),
+                ("precision", precision.to_string()),
             ])
         });
         Ok(facts.await?.map(|(k, v)| (k.to_string(), v)).into())
