@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::results::{self, Figure, Measured, WorstCase};
 use super::{Check, Report, RunRecord, format};
+use crate::attack::{Attack, Norm};
 use crate::config::Epsilon;
 use crate::evaluate::{self, CLEAN};
 
@@ -103,7 +104,12 @@ impl Headline {
     /// Picks the figures and writes the sentence.
     pub(super) fn new(record: &RunRecord, results: &[Measured], worst: &[WorstCase], checks: &[Check]) -> Self {
         let mut budgets: Vec<Epsilon> = worst.iter().filter_map(|w| Epsilon::new(w.epsilon)).collect();
-        let epsilon = evaluate::foremost(&budgets, record.settings.adversary.epsilon).map_or(0.0, Epsilon::value);
+        let far = || {
+            budgets.iter().copied().filter(|b| worst.iter().any(|w| results::same(w.epsilon, b.value()) && strays(w)))
+        };
+        let epsilon = evaluate::foremost(&budgets, record.settings.adversary.epsilon)
+            .or_else(|| far().max_by(|a, b| a.value().total_cmp(&b.value())))
+            .map_or(0.0, Epsilon::value);
         budgets.sort_by_key(|budget| rank(budget.value(), epsilon));
         budgets.dedup_by(|a, b| results::same(a.value(), b.value()));
         budgets.truncate(SHOWN);
@@ -136,6 +142,11 @@ impl Headline {
     pub fn main(&self) -> Option<&HeadlineFigure> {
         self.figures.iter().find(|figure| results::same(figure.epsilon, self.epsilon))
     }
+}
+
+/// Whether a budget that would drown every image in l∞ says something: an attack is held to it in another norm.
+fn strays(worst: &WorstCase) -> bool {
+    worst.attacks.iter().any(|name| name.parse::<Attack>().is_ok_and(|attack| attack.norm() != Norm::LInf))
 }
 
 /// Sorts the budget that the sentence is about before the preferred ones, and those before the others.

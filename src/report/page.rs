@@ -175,9 +175,12 @@ fn cards(report: &Report) -> Vec<Card> {
 
 fn classes(report: &Report) -> Vec<ClassRow> {
     let Some(main) = report.headline.main() else { return Vec::new() };
-    let wanted = report.models().into_iter().flat_map(|model| [(model, 0.0), (model, main.epsilon)]);
-    let found: Vec<Option<&Confusion>> = wanted
-        .map(|(model, epsilon)| report.confusion.iter().find(|c| c.model == model && results::same(c.epsilon, epsilon)))
+    let of = |model, epsilon| report.confusion.iter().find(|c| c.model == model && results::same(c.epsilon, epsilon));
+    let attacked = Some(main.epsilon).filter(|&epsilon| epsilon > 0.0);
+    let found: Vec<Option<&Confusion>> = report
+        .models()
+        .into_iter()
+        .flat_map(|model| [of(model, 0.0), attacked.and_then(|epsilon| of(model, epsilon))])
         .collect();
     let row = |(number, class): (usize, &String)| {
         let count = |c: &Confusion| Count { correct: c.matrix[number][number], n: c.matrix[number].iter().sum() };

@@ -140,7 +140,8 @@ pub(super) fn falls(outcomes: &Outcomes) -> Option<Found> {
 
 pub(super) fn chance(outcomes: &Outcomes, classes: usize) -> Option<Found> {
     let best = |a: &(&str, f64, Count), b: &(&str, f64, Count)| a.2.correct.cmp(&b.2.correct);
-    let (name, epsilon, count) = attacked(outcomes).filter(|(_, epsilon, _)| *epsilon >= 0.5).max_by(best)?;
+    let (name, epsilon, count) =
+        attacked(outcomes).filter(|(name, epsilon, _)| walks(name) && *epsilon >= HALF.1).max_by(best)?;
     let chance = chance_of(classes);
     Some((
         format!("{name} at {epsilon:.2} leaves {}, chance is {}", percent(count.accuracy()), percent(chance)),
@@ -202,9 +203,7 @@ pub(super) fn beyond(outcomes: &Outcomes, origin: Origin) -> Option<Found> {
         Origin::Unknown if names.is_empty() => return None,
         // Whatever it was, a single step proves little.
         Origin::Unknown => ("something unknown".to_string(), many),
-        Origin::Defended(Adversary::Pgd, _) => {
-            ("pgd".to_string(), names.len() > 1 || !names.iter().all(|name| name.starts_with("pgd")))
-        }
+        Origin::Defended(Adversary::Pgd, _) => ("pgd".to_string(), !names.iter().all(|name| name.starts_with("pgd"))),
         Origin::Defended(adversary, _) => (adversary.to_string(), many),
     };
     Some((format!("trained against {against}, measured with {}", names.join(", ")), other))
