@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::plan::shown;
-use super::record::{Record, State};
+use super::record::{Class, Finding, Guess, Record, State};
 use crate::config::Epsilon;
 use crate::outcome::Count;
 
@@ -63,7 +63,8 @@ pub struct Budget {
     pub broken: u64,
     /// Share of the attacked whose picture is broken, and its 95 % Wilson interval.
     pub rate: (f64, f64, f64),
-    /// Share of all photos that are classified correctly after the attack, likewise.
+    /// Share of all photos that are classified correctly after the attack, likewise. Those that were not attacked count
+    /// as they are; where the smallest level was sought, those that no level up to this one broke count as correct.
     pub accuracy: (f64, f64, f64),
     /// `(what happened, broken pictures still broken afterwards)`.
     pub survival: Vec<(String, u64)>,
@@ -83,16 +84,24 @@ impl Summary {
         if smallest {
             epsilons.sort_by(|a, b| a.value().total_cmp(&b.value()));
         }
-        let found = |r: &Record, epsilon: Epsilon| r.findings.iter().find(|f| f.epsilon == epsilon).cloned();
+        let sees = |top: &[Guess], label: &Class| top.first().is_some_and(|guess| guess.index == label.index);
+        let unharmed = records.iter().filter(|r| r.state != State::Attacked && sees(&r.clean, &r.label)).count() as u64;
         let budget = |&epsilon: &Epsilon| {
-            let all: Vec<_> = records.iter().filter_map(|r| found(r, epsilon)).collect();
+            let of_it = |f: &&Finding| f.epsilon == epsilon;
+            let all: Vec<_> = records.iter().filter_map(|r| Some((r, r.findings.iter().find(of_it)?))).collect();
             // What a smaller level broke counts as broken at this one too.
             let before = records.iter().flat_map(|r| &r.findings).filter(|f| f.epsilon.value() < epsilon.value());
             let before = if smallest { before.count() as u64 } else { 0 };
-            let broken = before + all.iter().filter(|f| f.saved.broken).count() as u64;
-            let correct = Count { correct: attacked - broken, n: records.len() as u64 };
+            let broken = before + all.iter().filter(|(_, f)| f.saved.broken).count() as u64;
+            // Short of its target, a picture may still be taken for a third class.
+            let correct = if smallest {
+                attacked - broken
+            } else {
+                all.iter().filter(|(r, f)| sees(&f.saved.top, &r.label)).count() as u64
+            };
+            let correct = Count { correct: unharmed + correct, n: records.len() as u64 };
             let mut survival: Vec<(String, u64)> = Vec::new();
-            for way in all.iter().filter(|f| f.saved.broken).flat_map(|f| &f.survival) {
+            for way in all.iter().filter(|(_, f)| f.saved.broken).flat_map(|(_, f)| &f.survival) {
                 match survival.iter_mut().find(|(after, _)| *after == way.after) {
                     Some((_, count)) => *count += u64::from(way.broken),
                     None => survival.push((way.after.clone(), u64::from(way.broken))),
@@ -100,9 +109,9 @@ impl Summary {
             }
             Budget {
                 epsilon,
-                ball: all.first().map_or(0, |f| f.saved.ball),
+                ball: all.first().map_or(0, |(_, f)| f.saved.ball),
                 attacked,
-                broken_float: before + all.iter().filter(|f| f.float.broken).count() as u64,
+                broken_float: before + all.iter().filter(|(_, f)| f.float.broken).count() as u64,
                 broken,
                 rate: share(Count { correct: broken, n: attacked }),
                 accuracy: share(correct),
@@ -197,4 +206,54 @@ impl Summary {
 fn share(count: Count) -> (f64, f64, f64) {
     let (low, high) = count.wilson();
     (count.accuracy(), low, high)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A photo of class `label` in which `clean` was seen, and `after` once it was attacked towards class 2.
+    fn towards_two(label: usize, clean: usize, after: Option<usize>) -> Record {
+        let top = |index| json!([{ "index": index, "name": format!("c{index}"), "confidence": 0.9 }]);
+        let sight = |index| {
+            json!({
+                "broken": index == 2, "top": top(index), "linf": 0.01, "l2": 0.1, "ball": 2, "levels": 2, "pixels": 9,
+                "psnr": null, "ssim": null, "picture": "", "comparison": "",
+            })
+        };
+        let finding = |i| json!({ "epsilon": 0.01, "float": sight(i), "saved": sight(i), "survival": [] });
+        let state = match after {
+            Some(_) => "attacked",
+            None if clean == 2 || label == 2 => "target",
+            None => "misclassified",
+        };
+        serde_json::from_value(json!({
+            "image": "a.png", "attack": "pgd20", "norm": "linf", "seed": 1, "size": 32, "enlarged": false,
+            "label": { "index": label, "name": format!("c{label}") }, "labelled": "folder",
+            "target": { "index": 2, "name": "c2" }, "clean": top(clean), "state": state,
+            "findings": after.into_iter().map(finding).collect::<Vec<_>>(),
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn towards_a_target_accuracy_counts_what_is_still_right() {
+        let records = [
+            towards_two(0, 0, Some(2)),
+            // Short of the target, and yet no longer right.
+            towards_two(0, 0, Some(1)),
+            towards_two(1, 1, Some(1)),
+            // The target's own photo is right as it is.
+            towards_two(2, 2, None),
+            towards_two(0, 2, None),
+            towards_two(1, 0, None),
+        ];
+        let summary = Summary::of(&records, Vec::new(), false);
+        let budget = &summary.budgets[0];
+        assert_eq!((budget.attacked, budget.broken), (3, 1));
+        assert_eq!(budget.accuracy.0, 2.0 / 6.0);
+    }
 }
