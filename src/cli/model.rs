@@ -41,7 +41,7 @@ impl ScriptArgs {
     /// The model at `path`.
     pub(super) fn bring(self, path: &Path) -> Result<Brought> {
         let Self { input_size, mean, std, classes } = self;
-        bring(path, &ScriptHints { input_size, mean, std, classes })
+        bring(path, Some(&ScriptHints { input_size, mean, std, classes }))
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn surrogate(settings: &Settings, attacked: &Described) -> Result<Opt
     if from.is_empty() {
         return Ok(None);
     }
-    let brought = bring(Path::new(from), &ScriptHints::default())?;
+    let brought = bring(Path::new(from), None)?;
     attacked.check_twin(&brought.spec).map_err(|e| Error::new(e.kind(), format!("attack.from = \"{from}\": {e}")))?;
     Ok(Some(brought))
 }
@@ -86,7 +86,7 @@ impl Contest {
             if known.into_iter().any(|other| *other == name) {
                 return Err(about(Error::usage(format!("two models are called {name}; name one, as in other={text}"))));
             }
-            let brought = bring(&path, &ScriptHints::default()).map_err(about)?;
+            let brought = bring(&path, None).map_err(about)?;
             first.check_twin(&brought.spec).map_err(about)?;
             if first.resize() != brought.spec.resize() {
                 return Err(about(Error::model("the two models want photos cut in different ways")));

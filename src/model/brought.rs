@@ -132,15 +132,15 @@ impl Described {
 }
 
 /// Reads the model at `path`: a folder, a weights file with `model.json` beside it, `imagenet`, or a
-/// TorchScript file, of which `hints` and the JSON beside it tell the rest.
+/// TorchScript file, of which `hints` and the JSON beside it tell the rest. A model that no flags are for has no hints.
 ///
 /// # Errors
 /// When there is no such model, it is damaged, or something about a TorchScript file is not known.
-pub fn bring(path: &Path, hints: &ScriptHints) -> Result<Brought> {
+pub fn bring(path: &Path, hints: Option<&ScriptHints>) -> Result<Brought> {
     if is_script(path)? {
         return script(path, hints);
     }
-    if *hints != ScriptHints::default() {
+    if hints.is_some_and(|hints| *hints != ScriptHints::default()) {
         return Err(Error::usage(format!(
             "--input-size, --mean, --std and --classes are for TorchScript files; {} describes itself",
             path.display()
@@ -165,7 +165,7 @@ fn is_script(path: &Path) -> Result<bool> {
     Ok(archive.file_names().any(|name| name.ends_with("/constants.pkl")))
 }
 
-fn script(path: &Path, hints: &ScriptHints) -> Result<Brought> {
+fn script(path: &Path, hints: Option<&ScriptHints>) -> Result<Brought> {
     let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
     if size > MAX_FILE_BYTES {
         let shown = path.display();
@@ -187,7 +187,7 @@ fn script(path: &Path, hints: &ScriptHints) -> Result<Brought> {
 }
 
 /// Hints first, then the JSON beside the file.
-fn described(path: &Path, hints: &ScriptHints) -> Result<ScriptSpec> {
+fn described(path: &Path, hints: Option<&ScriptHints>) -> Result<ScriptSpec> {
     let beside = path.with_extension("json");
     let written = match std::fs::read(&beside) {
         Ok(text) => Some(
@@ -197,13 +197,14 @@ fn described(path: &Path, hints: &ScriptHints) -> Result<ScriptSpec> {
         Err(_) => None,
     };
     let missing = |flag: &str| {
+        let (shown, beside) = (path.display(), beside.display());
+        let flag_or = if hints.is_some() { format!("--{flag}, or ") } else { String::new() };
         Error::usage(format!(
-            "{} is a TorchScript file, which does not say its {flag}: give --{flag}, or {} with classes, input_size, \
-             mean and std",
-            path.display(),
-            beside.display()
+            "{shown} is a TorchScript file, which does not say its {flag}: give {flag_or}{beside} with classes, \
+             input_size, mean and std"
         ))
     };
+    let hints = hints.cloned().unwrap_or_default();
     let classes = match (&hints.classes, &written) {
         (Some(file), _) => classes(file)?,
         (None, Some(spec)) => spec.classes.clone(),
@@ -243,17 +244,17 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
     }
 
-    fn refused(path: &Path, hints: &ScriptHints) -> String {
+    fn refused(path: &Path, hints: Option<&ScriptHints>) -> String {
         bring(path, hints).unwrap_err().chain()
     }
 
     #[test]
     fn a_script_is_described_by_the_json_beside_it_and_flags_go_first() {
         let path = fixture("script/traced.pt");
-        let known = bring(&path, &ScriptHints::default()).unwrap();
+        let known = bring(&path, None).unwrap();
         assert_eq!((known.spec.input_size(), known.spec.classes().len()), (32, 3));
         assert_eq!(known.bytes, std::fs::read(&path).unwrap());
-        let other = bring(&path, &ScriptHints { input_size: Some(40), ..ScriptHints::default() }).unwrap();
+        let other = bring(&path, Some(&ScriptHints { input_size: Some(40), ..ScriptHints::default() })).unwrap();
         assert_eq!((other.spec.input_size(), other.spec.classes()), (40, known.spec.classes()));
         let text = serde_json::to_string(&known.spec).unwrap();
         assert_eq!(serde_json::from_str::<Described>(&text).unwrap(), known.spec);
@@ -266,23 +267,25 @@ mod tests {
         let names = folder.path().join("names.txt");
         std::fs::write(&names, "reddish\ngreenish\n\nbluish\n").unwrap();
         let mut hints = ScriptHints::default();
-        assert!(refused(&path, &hints).contains("--classes"));
+        assert!(refused(&path, Some(&hints)).contains("--classes"));
+        // A model that none of the flags are for.
+        assert!(!refused(&path, None).contains("--"));
         hints.classes = Some(names);
-        assert!(refused(&path, &hints).contains("--input-size"));
+        assert!(refused(&path, Some(&hints)).contains("--input-size"));
         hints.input_size = Some(32);
-        assert!(refused(&path, &hints).contains("--mean"));
+        assert!(refused(&path, Some(&hints)).contains("--mean"));
         (hints.mean, hints.std) = (Some([0.5; 3]), Some([0.0, 1.0, 1.0]));
-        assert!(refused(&path, &hints).contains("std above 0"));
+        assert!(refused(&path, Some(&hints)).contains("std above 0"));
         hints.std = Some([0.5; 3]);
-        assert_eq!(bring(&path, &hints).unwrap().spec.classes(), ["reddish", "greenish", "bluish"]);
+        assert_eq!(bring(&path, Some(&hints)).unwrap().spec.classes(), ["reddish", "greenish", "bluish"]);
         hints.classes = Some("imagenet".into());
-        assert_eq!(bring(&path, &hints).unwrap().spec.classes().len(), 1000);
+        assert_eq!(bring(&path, Some(&hints)).unwrap().spec.classes().len(), 1000);
     }
 
     #[test]
     fn weights_alone_are_no_script_and_describe_themselves() {
         assert!(!is_script(&fixture("model/zip.pth")).unwrap());
         let hints = ScriptHints { input_size: Some(32), ..ScriptHints::default() };
-        assert!(refused(&fixture("model/zip.pth"), &hints).contains("for TorchScript files"));
+        assert!(refused(&fixture("model/zip.pth"), Some(&hints)).contains("for TorchScript files"));
     }
 }

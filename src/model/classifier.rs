@@ -86,7 +86,7 @@ mod tests {
     use crate::attack::{Objective, gradient};
     use crate::error::Kind;
     use crate::model::tests::formula_images;
-    use crate::model::{Brought, ScriptHints, bring, caught};
+    use crate::model::{Brought, bring, caught};
     use std::path::Path;
 
     fn fixture(name: &str) -> std::path::PathBuf {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     fn brought(name: &str) -> Brought {
-        let known = bring(&fixture("traced.pt"), &ScriptHints::default()).unwrap();
+        let known = bring(&fixture("traced.pt"), None).unwrap();
         Brought { bytes: std::fs::read(fixture(name)).unwrap(), ..known }
     }
 
@@ -176,7 +176,7 @@ mod tests {
         let input = Tensor::zeros([1, 3, 32, 32], (tch::Kind::Float, Device::Cpu));
         let mut forward = |inputs: &[Tensor]| vec![score(&inputs[0])];
         tch::CModule::create_by_tracing("Made", "forward", &[input], &mut forward).unwrap().save(&path).unwrap();
-        let known = bring(&fixture("traced.pt"), &ScriptHints::default()).unwrap();
+        let known = bring(&fixture("traced.pt"), None).unwrap();
         Brought { bytes: std::fs::read(&path).unwrap(), ..known }
     }
 

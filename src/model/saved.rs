@@ -92,8 +92,13 @@ pub fn load_model(path: &Path) -> Result<(ModelSpec, Weights)> {
     let description: Description = serde_json::from_slice(&text)
         .context(Kind::Model, || format!("{} is not a model's description", file.display()))?;
     let spec = description.spec;
-    if spec.input_size == 0 || spec.classes.is_empty() {
-        return Err(Error::model(format!("{} needs an input size above 0 and at least one class", file.display())));
+    if !(1..=4096).contains(&spec.input_size) || spec.classes.is_empty() {
+        return Err(Error::model(format!(
+            "{} needs an input size from 1 to 4096 and at least one class; it has {} and {}",
+            file.display(),
+            spec.input_size,
+            spec.classes.len()
+        )));
     }
     let timm = import::load_file(&weights)?;
     let folded =
