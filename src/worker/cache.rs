@@ -9,8 +9,8 @@ use tokio::io::AsyncReadExt;
 use crate::error::{Context, Kind, Result};
 use crate::store::{Blob, LocalStore, Store};
 
-/// Least recently fetched files go when the cache holds more than this many bytes.
-const LIMIT: u64 = 4 << 30;
+/// What is left of earlier tasks goes, least recently fetched first, while there are more bytes than this.
+pub(super) const LIMIT: u64 = 4 << 30;
 
 /// Bytes that a healthy disk has room for.
 const PROBE: usize = 4 << 20;
@@ -43,8 +43,23 @@ impl Cache {
                 return Err(e);
             }
         }
-        self.touch(blob);
+        let mut kept = self.lock();
+        kept.retain(|b| b.sha256 != blob.sha256);
+        kept.push_back(blob.clone());
         Ok(path)
+    }
+
+    /// Makes room between tasks: what a task has fetched stays until it ends, however large.
+    pub(super) fn trim(&self, limit: u64) {
+        let mut kept = self.lock();
+        let mut total: u64 = kept.iter().map(|b| b.size).sum();
+        while total > limit
+            && let Some(old) = kept.pop_front()
+        {
+            total -= old.size;
+            // A file that cannot be removed costs disk, not correctness.
+            let _ = std::fs::remove_file(self.folder.join(old.sha256));
+        }
     }
 
     /// Whether this machine's disk takes a file. Others may have room for what does not fit here.
@@ -55,22 +70,37 @@ impl Cache {
         written && removed
     }
 
-    fn touch(&self, blob: &Blob) {
-        let mut kept = self.lock();
-        kept.retain(|b| b.sha256 != blob.sha256);
-        kept.push_back(blob.clone());
-        let mut total: u64 = kept.iter().map(|b| b.size).sum();
-        // What this task has just fetched stays, however large.
-        while total > LIMIT && kept.len() > 8 {
-            if let Some(old) = kept.pop_front() {
-                total -= old.size;
-                // A file that cannot be removed costs disk, not correctness.
-                let _ = std::fs::remove_file(self.folder.join(old.sha256));
-            }
-        }
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Blob>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_keeps_all_it_fetched_and_the_oldest_go_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(LocalStore::create(&folder.path().join("store")).unwrap());
+        let cache = Cache::new(&folder.path().join("cache")).unwrap();
+        let mut blobs = Vec::new();
+        for number in 0..20_u8 {
+            let key = crate::store::Key::new(format!("shard-{number}")).unwrap();
+            blobs.push(store.put(&key, Box::new(std::io::Cursor::new(vec![number; 100]))).await.unwrap());
+        }
+        let mut paths = Vec::new();
+        for blob in &blobs {
+            paths.push(cache.fetch(&store, blob).await.unwrap());
+        }
+        assert!(paths.iter().all(|path| path.is_file()));
+
+        cache.fetch(&store, &blobs[0]).await.unwrap();
+        cache.trim(350);
+        let left: Vec<usize> = (0..20).filter(|&i| paths[i].is_file()).collect();
+        assert_eq!(left, [0, 18, 19]);
+        let again = cache.fetch(&store, &blobs[5]).await.unwrap();
+        assert_eq!(std::fs::read(again).unwrap(), [5; 100]);
     }
 }

@@ -46,7 +46,11 @@ pub(super) async fn pack(attempt: &Attempt<'_>, plan: &Blob) -> Result<Success> 
     let file = tempfile::tempfile().context(Kind::Storage, || "no temporary file can be made for a shard".into())?;
     let mut writer = ShardWriter::new(std::io::BufWriter::new(file));
     for sample in plan.samples {
-        let settings = attempt.spec.settings.data.clone();
+        let mut settings = attempt.spec.settings.data.clone();
+        if settings.stored_side > 0 {
+            // A network that sees more than is usually stored is not shown a photo blown up again.
+            settings.stored_side = settings.stored_side.max(attempt.spec.settings.model.input_size);
+        }
         let class = classes.get(sample.label).cloned().unwrap_or_default();
         let bytes = source.get_bytes(&Key::new(sample.path.clone())?, settings.max_file_bytes).await?;
         let packed = attempt

@@ -121,6 +121,9 @@ mod tests {
         let (progress, long, short) = (Progress::default(), Duration::from_secs(60), Duration::from_millis(300));
         progress.begin();
         assert!(signs(&progress, long, short).await > 5);
+        while progress.goes_on(short) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         assert_eq!(signs(&progress, short, 2 * short).await, 0, "nothing was done for that long");
         progress.reach(7);
         assert!(signs(&progress, short, short / 2).await > 1, "alive again");

@@ -12,7 +12,7 @@ use tch::Tensor;
 
 use super::Attempt;
 use super::compute::{Recipe, weights};
-use crate::config::{Freshness, Settings};
+use crate::config::{DataSettings, Freshness, Settings};
 use crate::dataset::shard::{Sample, ShardReader};
 use crate::dataset::{decode, view};
 use crate::error::{Context, Error, Kind, Result};
@@ -218,7 +218,9 @@ pub(super) fn open(path: &PathBuf) -> Result<ShardReader<BufReader<File>>> {
 
 /// The pixels of an image in a shard.
 pub(super) fn decoded(bytes: &[u8], key: &str, settings: &Settings) -> Result<RgbImage> {
-    decode::decode(bytes, &settings.data).map_err(|reason| Error::data(format!("image {key} of a shard: {reason}")))
+    // What kept the limit as a photo may be larger as the PNG that a shard holds, and has a limit there.
+    let limits = DataSettings { max_file_bytes: u64::MAX, ..settings.data.clone() };
+    decode::decode(bytes, &limits).map_err(|reason| Error::data(format!("image {key} of a shard: {reason}")))
 }
 
 #[cfg(test)]
