@@ -17,7 +17,7 @@ use crate::task::ModelName;
 #[command(after_help = "\
 Examples:
   hardy report demo-run
-  hardy report demo-run --json | jq '.[0].accuracy'
+  hardy report demo-run --json | jq '.results[0].accuracy'
   hardy report --history flowers --store models --out flowers.html")]
 pub(super) struct Args {
     /// The `--out` folder of a run.
@@ -33,7 +33,7 @@ pub(super) struct Args {
     at: StoreArgs,
 }
 
-/// Prints the table or, with `json`, the `results` of `report.json`. Errors: of kind `NotFound` when the
+/// Prints the table or, with `json`, headline, results, worst cases and checks. Errors: of kind `NotFound` when the
 /// folder does not exist or holds no report, `Data` when the report is of another version or damaged.
 pub(super) fn run(args: Args, json: bool) -> Result<()> {
     let text = match (&args.folder, &args.history) {

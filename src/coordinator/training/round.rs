@@ -33,12 +33,12 @@ impl Phase {
         // For people, who count from 1.
         let title = format!("{} {}", self.name, round + 1);
         let steps = steps_per_round(&s, shards.train_images);
-        let (first_step, total_steps) = (round * steps, self.rounds * steps);
+        let (first_step, total_steps) = (round.saturating_mul(steps), self.rounds.saturating_mul(steps));
         let inner = self.adversarial && s.adversary.freshness == Freshness::Step;
         let budget = match s.adversary.freshness {
             // Made before the first round, at the full budget.
             Freshness::Once => s.adversary.epsilon.value(),
-            _ => ramp(&s.adversary, first_step + steps, total_steps) * s.adversary.epsilon.value(),
+            _ => ramp(&s.adversary, first_step.saturating_add(steps), total_steps) * s.adversary.epsilon.value(),
         };
         let mut order = shards.train.clone();
         order.shuffle(&mut stream(s.job.seed, Purpose::Order, u64::from(round), self.name));
