@@ -60,6 +60,8 @@ pub mod webhook;
 #[cfg(feature = "compute")]
 pub mod worker;
 
+pub use signal::leave;
+
 /// libtorch takes and frees tensors of megabytes at every step. glibc hands such memory back to the kernel each time, to be
 /// cleared again, or keeps holes of every size; jemalloc serves libtorch too, since it takes malloc's name.
 #[cfg(feature = "compute")]

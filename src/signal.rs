@@ -1,7 +1,10 @@
 //! Being told to stop.
 
+use std::io::Write;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Error, Kind, Result};
 
@@ -19,7 +22,7 @@ impl Orderly {
     pub(crate) fn begin() -> Self {
         static LISTENER: Once = Once::new();
         UNDER_WAY.fetch_add(1, Ordering::SeqCst);
-        LISTENER.call_once(|| drop(std::thread::spawn(listen)));
+        LISTENER.call_once(listen);
         Self(())
     }
 }
@@ -30,14 +33,37 @@ impl Drop for Orderly {
     }
 }
 
+/// Signals are heard from the moment this returns, not from the one at which the thread gets its turn.
 fn listen() {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    loop {
-        runtime.block_on(interrupted());
-        if UNDER_WAY.load(Ordering::SeqCst) == 0 || ASKED.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(Kind::Interrupted.exit_code()));
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new()
+    };
+    let Ok(mut signals) = signals else { return };
+    std::thread::spawn(move || {
+        loop {
+            runtime.block_on(signals.next());
+            if UNDER_WAY.load(Ordering::SeqCst) == 0 || ASKED.swap(true, Ordering::SeqCst) {
+                leave(Kind::Interrupted.exit_code());
+            }
         }
+    });
+}
+
+/// Ends the process at once. A thread may still be computing for a task that was given up; libtorch's destructors must
+/// not run beside it.
+pub fn leave(code: u8) -> ! {
+    // Nobody is left to be told when the pipe is closed.
+    let _ = std::io::stdout().flush();
+    // SAFETY: _exit has no preconditions.
+    #[cfg(feature = "compute")]
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::_exit(code.into())
     }
+    #[cfg(not(feature = "compute"))]
+    std::process::exit(code.into())
 }
 
 /// To be called between two steps of [`Orderly`] work.
@@ -53,14 +79,27 @@ pub(crate) fn check() -> Result<()> {
 
 /// Ctrl-C or SIGTERM.
 pub(crate) async fn interrupted() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
+    match Signals::new() {
+        Ok(mut signals) => signals.next().await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate => {}
     }
 }

@@ -1,9 +1,8 @@
 //! The part of Hardy that computes: parses, runs, and turns an error into a message and an exit code.
 
-use std::io::Write;
-
 use clap::Parser;
 use hardy::cli::{Cli, explain};
+use hardy::leave;
 
 fn main() {
     let cli = Cli::parse();
@@ -15,16 +14,4 @@ fn main() {
         }
     };
     leave(code)
-}
-
-/// Ends the process at once. A thread may still be computing for a task that was given up; libtorch's
-/// destructors must not run beside it.
-fn leave(code: u8) -> ! {
-    // Nobody is left to be told when the pipe is closed.
-    let _ = std::io::stdout().flush();
-    // SAFETY: _exit has no preconditions.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::_exit(code.into())
-    }
 }
