@@ -13,13 +13,15 @@ use crate::task::WorkerId;
 
 type Parcel = Box<dyn FnOnce(&mut Compute) + Send>;
 
-/// A handle to the thread. Dropped, the thread ends after what it is doing.
+/// A handle to the thread. Dropped, the thread rests after what it is doing; it never ends, see [`Thread::start`].
 #[derive(Debug)]
 pub(crate) struct Thread {
     parcels: mpsc::Sender<Parcel>,
 }
 
 impl Thread {
+    /// The thread lives as long as the process, with the model it used last: the libraries below have destructors of
+    /// their own for threads and tensors, and they have crashed a process that was about to end well.
     pub(super) fn start(worker: &WorkerId) -> Result<Self> {
         let (parcels, inbox) = mpsc::channel::<Parcel>();
         std::thread::Builder::new()
@@ -28,6 +30,9 @@ impl Thread {
                 let mut compute = Compute::default();
                 while let Ok(parcel) = inbox.recv() {
                     parcel(&mut compute);
+                }
+                loop {
+                    std::thread::park();
                 }
             })
             .context(Kind::Internal, || "the compute thread cannot be started".into())?;

@@ -48,8 +48,13 @@ impl Scene {
 
     /// The command of the small job, not started.
     pub fn command(&self, out: &Path, workers: usize, more: &[&str]) -> Command {
+        self.on(&self.photos, out, workers, more)
+    }
+
+    /// The same on other photos.
+    pub fn on(&self, photos: &Path, out: &Path, workers: usize, more: &[&str]) -> Command {
         let mut command = program();
-        command.arg("run").arg("--data").arg(&self.photos).arg("--out").arg(out);
+        command.arg("run").arg("--data").arg(photos).arg("--out").arg(out);
         command.args(["--workers", &workers.to_string()]);
         for setting in SMALL.iter().chain(more) {
             command.args(["--set", setting]);
@@ -60,7 +65,7 @@ impl Scene {
     /// Runs the small job to its end.
     pub fn run(&self, out: &Path, workers: usize, more: &[&str]) {
         let output = self.command(out, workers, more).output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
     }
 
     /// Starts the small job.
