@@ -11,6 +11,7 @@ use super::watch::pace;
 use crate::coordinator::export;
 use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs, State, Status};
+use crate::outcome::Count;
 use crate::task::JobId;
 
 #[derive(Debug, Args)]
@@ -173,13 +174,17 @@ fn describe(status: &Status) -> String {
         text += &format!("left out   {} {}\n", lost.task, lost.why);
     }
     if let Some(round) = status.rounds.last() {
+        let held = |name: &str, count: Count| match count.n {
+            0 => String::new(),
+            _ => format!(", {name} {:.1} %", 100.0 * count.accuracy()),
+        };
         text += &format!(
-            "round      {} {}: loss {:.3}, held clean {:.1} %, PGD {:.1} %\n",
+            "round      {} {}: loss {:.3}{}{}\n",
             round.phase,
             round.round + 1,
             round.loss,
-            100.0 * round.held_clean.accuracy(),
-            100.0 * round.held_pgd.accuracy()
+            held("held clean", round.held_clean),
+            held("PGD", round.held_pgd)
         );
     }
     for event in &status.guard {

@@ -47,13 +47,7 @@ impl Prepared {
     /// The side that is measured at the end: test where there is one, else val. Photos that nothing is trained on may be
     /// a side `train` alone.
     pub fn measured(&self) -> Result<Split> {
-        let sides = [Split::Test, Split::Val];
-        if !self.plan.shards.is_empty() && self.plan.shards.iter().all(|shard| shard.split == Split::Train) {
-            return Ok(Split::Train);
-        }
-        sides.into_iter().find(|s| self.count(*s) > 0).ok_or_else(|| {
-            Error::data("there is no val or test side to measure on; set data.val_fraction or data.test_fraction")
-        })
+        measured(&self.plan)
     }
 
     /// What training needs.
@@ -77,6 +71,16 @@ impl Prepared {
     }
 }
 
+fn measured(plan: &Plan) -> Result<Split> {
+    if !plan.shards.is_empty() && plan.shards.iter().all(|shard| shard.split == Split::Train) {
+        return Ok(Split::Train);
+    }
+    let has = |side: &Split| plan.shards.iter().any(|shard| shard.split == *side && !shard.samples.is_empty());
+    [Split::Test, Split::Val].into_iter().find(has).ok_or_else(|| {
+        Error::data("there is no val or test side to measure on; set data.val_fraction or data.test_fraction")
+    })
+}
+
 /// Runs the stages.
 pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<Prepared> {
     let here: &Job = job;
@@ -92,6 +96,10 @@ pub async fn prepare(job: &mut Job, source: &dyn crate::store::Store) -> Result<
             plan::every_photo(inspected, &classes, &s.data)?
         }
     };
+    if matches!(job.spec.program, Program::Train | Program::Evaluate) {
+        // Noticed now, not when everything is trained.
+        measured(&plan)?;
+    }
     job.store.put_json(&job.key("plan/plan.json"), &plan).await?;
     let made = pack(job, &plan.classes, &plan.shards).await?;
     let lost: Vec<bool> = made.iter().map(Option::is_none).collect();

@@ -43,6 +43,7 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
     let settings = job.spec.settings.clone();
     let conditions = evaluate::conditions(&settings.evaluate)?;
     let prepared = preparation::prepare(job, source).await?;
+    let measured_split = prepared.measured()?;
     let classes = prepared.plan.classes.clone();
     let spec = ModelSpec::new(&settings.model, classes.clone());
     job.model = Some(job.store.put_json(&job.key("model.json"), &spec).await?);
@@ -51,7 +52,6 @@ pub async fn train(job: &mut Job, source: &dyn Store) -> Result<Trained> {
     let baseline = undefended(job, &shards, &initial).await?;
     let trained = defended(job, &shards, &initial, &baseline).await?;
 
-    let measured_split = prepared.measured()?;
     let measured_shards = prepared.of(measured_split);
     let models = [(BASELINE, &baseline.checkpoint), (TRAINED, &trained.checkpoint)];
     let models = models.map(|(name, checkpoint)| (name.to_string(), checkpoint.clone()));

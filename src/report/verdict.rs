@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::percent;
 use super::json::Round;
+use super::results::Figure;
 
 /// A training accuracy this far above the held one is more than the usual gap.
 const WIDE: f64 = 0.10;
@@ -56,27 +57,31 @@ pub struct Verdict {
 impl Verdict {
     /// Judges `rounds`, in order, baseline first.
     pub fn new(rounds: &[Round]) -> Self {
-        let clean = gap(rounds, "baseline", |r| r.held_clean.accuracy);
-        let robust = gap(rounds, "train", |r| r.held_pgd.accuracy);
+        let clean = gap(rounds, "baseline", |r| r.held_clean);
+        let robust = gap(rounds, "train", |r| r.held_pgd);
         let mut parts = Vec::new();
         if let Some(gap) = &clean {
             parts.push(describe("The undefended model", "clean", gap));
         }
         if let Some(gap) = &robust {
             parts.push(describe("The adversarially trained model", "PGD", gap));
-            if let Some(round) = rounds.iter().find(|r| r.phase == "train" && r.round == gap.round) {
+            // A round that the guard undid bears the number of the one that was done over after it.
+            if let Some(round) = rounds.iter().rfind(|r| r.phase == "train" && r.round == gap.round) {
                 parts.push(format!("Its clean accuracy on held images is {}.", percent(round.held_clean.accuracy)));
             }
         }
         if parts.is_empty() {
-            parts.push("No round was trained, so there is nothing to judge.".into());
+            parts.push("No round was trained and measured, so there is nothing to judge.".into());
         }
         Self { clean, robust, sentence: parts.join(" ") }
     }
 }
 
-fn gap(rounds: &[Round], phase: &str, held: impl Fn(&Round) -> f64) -> Option<Gap> {
-    let rounds: Vec<&Round> = rounds.iter().filter(|r| r.phase == phase && r.train_accuracy.is_some()).collect();
+/// None where nothing was measured: without a guard there is no accuracy under PGD.
+fn gap(rounds: &[Round], phase: &str, figure: impl Fn(&Round) -> Figure) -> Option<Gap> {
+    let tells = |r: &&Round| r.phase == phase && r.train_accuracy.is_some() && figure(r).n > 0;
+    let rounds: Vec<&Round> = rounds.iter().filter(tells).collect();
+    let held = |r: &Round| figure(r).accuracy;
     let last = rounds.last()?;
     let kept = rounds.iter().rev().find(|r| r.best).unwrap_or(last);
     let training = kept.train_accuracy?;
@@ -172,5 +177,22 @@ mod tests {
         assert!(verdict.sentence.contains("97.3\u{a0}%") && verdict.sentence.contains("93.0\u{a0}%"), "{verdict:?}");
         assert!(verdict.robust.is_none());
         assert!(Verdict::new(&[]).sentence.contains("nothing to judge"));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_judged() {
+        let mut unguarded = rounds("train", &[(0.9, 0)], 0);
+        unguarded[0].held_pgd = Count { correct: 0, n: 0 }.into();
+        let verdict = Verdict::new(&unguarded);
+        assert!(verdict.robust.is_none() && verdict.sentence.contains("nothing to judge"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_round_that_was_done_over_counts_as_it_was_the_second_time() {
+        let mut both = rounds("train", &[(0.6, 55), (0.9, 3)], 0);
+        both.extend(rounds("train", &[(0.0, 0), (0.6, 56)], 1).split_off(1));
+        both[0].best = false;
+        let verdict = Verdict::new(&both);
+        assert!(verdict.sentence.contains("clean accuracy on held images is 56.0"), "{}", verdict.sentence);
     }
 }
