@@ -22,6 +22,9 @@ use crate::worker::{Setup, Worker};
 /// How the names of caches begin.
 const CACHE: &str = "hardy-cache-";
 
+/// How the names begin of what a run that was killed leaves.
+const LEFT: [&str; 2] = [CACHE, crate::dataset::STAGED];
+
 /// A queue, a store and running workers.
 #[derive(Debug)]
 pub struct Home {
@@ -39,7 +42,7 @@ fn clean(folder: &Path) -> Result<()> {
     let failed = || format!("{} cannot be rid of what an earlier run left", folder.display());
     for entry in std::fs::read_dir(folder).context(Kind::Storage, failed)? {
         let entry = entry.context(Kind::Storage, failed)?;
-        if entry.file_name().to_string_lossy().starts_with(CACHE) {
+        if LEFT.iter().any(|left| entry.file_name().to_string_lossy().starts_with(left)) {
             std::fs::remove_dir_all(entry.path()).context(Kind::Storage, failed)?;
         }
     }
@@ -49,7 +52,9 @@ fn clean(folder: &Path) -> Result<()> {
 impl Home {
     /// Starts `workers` workers on a store in `folder`, which this process has locked.
     pub fn open(folder: &Path, workers: usize, settings: &Settings) -> Result<Self> {
-        Self::over(Arc::new(LocalStore::create(folder)?), folder, workers, settings)
+        let store = LocalStore::create(folder)?;
+        store.discard_unfinished()?;
+        Self::over(Arc::new(store), folder, workers, settings)
     }
 
     /// Starts `workers` workers on `store`, with their caches in `folder`, which this process has locked.

@@ -20,6 +20,8 @@ mod staging;
 pub mod synth;
 pub mod view;
 
+pub use staging::STAGED;
+
 use serde::{Deserialize, Serialize};
 
 /// A side of the data set.

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use crate::error::{Context, Error, Kind, Result};
 use crate::signal::{self, Orderly};
 
+/// How the names of folders in the making begin.
+pub const STAGED: &str = ".hardy-";
+
 /// A folder in the making, gone unless published, also after a signal.
 pub struct Staged(TempDir, #[allow(dead_code, reason = "held")] Orderly);
 
@@ -24,7 +27,7 @@ impl Staged {
         let orderly = Orderly::begin();
         let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).context(Kind::Storage, failed)?;
-        let folder = tempfile::Builder::new().prefix(".hardy-").tempdir_in(parent).context(Kind::Storage, failed)?;
+        let folder = tempfile::Builder::new().prefix(STAGED).tempdir_in(parent).context(Kind::Storage, failed)?;
         Ok(Self(folder, orderly))
     }
 

@@ -33,6 +33,16 @@ impl LocalStore {
         Ok(Self { root: root.to_path_buf() })
     }
 
+    /// Removes what writers that were killed left unfinished. Nobody may be writing.
+    pub fn discard_unfinished(&self) -> Result<()> {
+        let failed = || format!("{} cannot be rid of what an earlier run left", self.root.display());
+        for entry in std::fs::read_dir(self.root.join(PARTIAL)).context(Kind::Storage, failed)? {
+            let entry = entry.context(Kind::Storage, failed)?;
+            std::fs::remove_file(entry.path()).context(Kind::Storage, failed)?;
+        }
+        Ok(())
+    }
+
     /// A store in a folder that exists and is only read.
     pub fn open(root: &Path) -> Result<Self> {
         std::fs::read_dir(root).context(Kind::Data, || format!("the folder {} cannot be read", root.display()))?;

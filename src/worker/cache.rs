@@ -18,7 +18,28 @@ const PROBE: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Cache {
     folder: PathBuf,
-    kept: Mutex<VecDeque<Blob>>,
+    kept: Mutex<Kept>,
+}
+
+/// What lies there, least recently fetched first.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Of earlier tasks.
+    earlier: VecDeque<Blob>,
+    /// Fetched by the task that goes on.
+    now: Vec<Blob>,
+}
+
+impl Kept {
+    fn all(&self) -> impl Iterator<Item = &Blob> {
+        self.earlier.iter().chain(&self.now)
+    }
+
+    fn note(&mut self, blob: &Blob) {
+        self.earlier.retain(|b| b.sha256 != blob.sha256);
+        self.now.retain(|b| b.sha256 != blob.sha256);
+        self.now.push(blob.clone());
+    }
 }
 
 impl Cache {
@@ -31,35 +52,53 @@ impl Cache {
     /// The file that holds `blob`, fetched and checked unless it is there already.
     pub(crate) async fn fetch(&self, store: &Arc<dyn Store>, blob: &Blob) -> Result<PathBuf> {
         let path = self.folder.join(&blob.sha256);
-        let known = self.lock().iter().any(|b| b.sha256 == blob.sha256) && path.is_file();
+        let known = self.lock().all().any(|b| b.sha256 == blob.sha256) && path.is_file();
         if !known {
-            let local = LocalStore::create(&self.folder)?;
-            let key = crate::store::Key::new(blob.sha256.clone())?;
-            // Whatever lies there now, no more is copied than was promised.
-            let body = store.get(&blob.key).await?.take(blob.size.saturating_add(1));
-            let copy = local.put(&key, Box::new(body)).await?;
-            if let Err(e) = blob.check(copy.size, &copy.sha256) {
-                local.delete(&key).await?;
-                return Err(e);
+            match self.copy(store, blob).await {
+                // The disk may have room without what earlier tasks left.
+                Err(e) if e.kind() == Kind::Storage && self.make_room(0) => self.copy(store, blob).await?,
+                copied => copied?,
             }
         }
-        let mut kept = self.lock();
-        kept.retain(|b| b.sha256 != blob.sha256);
-        kept.push_back(blob.clone());
+        self.lock().note(blob);
         Ok(path)
     }
 
-    /// Makes room between tasks: what a task has fetched stays until it ends, however large.
-    pub(super) fn trim(&self, limit: u64) {
+    async fn copy(&self, store: &Arc<dyn Store>, blob: &Blob) -> Result<()> {
+        let local = LocalStore::create(&self.folder)?;
+        let key = crate::store::Key::new(blob.sha256.clone())?;
+        // Whatever lies there now, no more is copied than was promised.
+        let body = store.get(&blob.key).await?.take(blob.size.saturating_add(1));
+        let copy = local.put(&key, Box::new(body)).await?;
+        if let Err(e) = blob.check(copy.size, &copy.sha256) {
+            local.delete(&key).await?;
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    /// Tells that a task begins. What it fetches stays until it ends, however large.
+    pub(super) fn begin(&self, limit: u64) {
         let mut kept = self.lock();
-        let mut total: u64 = kept.iter().map(|b| b.size).sum();
+        let fetched = std::mem::take(&mut kept.now);
+        kept.earlier.extend(fetched);
+        drop(kept);
+        self.make_room(limit);
+    }
+
+    /// Removes what earlier tasks left while there are more bytes of it than `limit`; whether there was any to remove.
+    fn make_room(&self, limit: u64) -> bool {
+        let mut kept = self.lock();
+        let mut total: u64 = kept.earlier.iter().map(|b| b.size).sum();
+        let mut removed = false;
         while total > limit
-            && let Some(old) = kept.pop_front()
+            && let Some(old) = kept.earlier.pop_front()
         {
             total -= old.size;
             // A file that cannot be removed costs disk, not correctness.
-            let _ = std::fs::remove_file(self.folder.join(old.sha256));
+            removed |= std::fs::remove_file(self.folder.join(old.sha256)).is_ok();
         }
+        removed
     }
 
     /// Whether this machine's disk takes a file. Others may have room for what does not fit here.
@@ -70,7 +109,7 @@ impl Cache {
         written && removed
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Blob>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,8 +135,9 @@ mod tests {
         }
         assert!(paths.iter().all(|path| path.is_file()));
 
+        cache.begin(u64::MAX);
         cache.fetch(&store, &blobs[0]).await.unwrap();
-        cache.trim(350);
+        cache.begin(350);
         let left: Vec<usize> = (0..20).filter(|&i| paths[i].is_file()).collect();
         assert_eq!(left, [0, 18, 19]);
         let again = cache.fetch(&store, &blobs[5]).await.unwrap();

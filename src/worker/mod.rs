@@ -299,7 +299,7 @@ impl Worker {
             let checked = self.thread.run(move |_| model::check_device(&settings));
             checked.await.map_err(Setback::Unfit)?;
         }
-        self.cache.trim(cache::LIMIT);
+        self.cache.begin(cache::LIMIT);
         let attempt = Attempt {
             prefix: JobSpec::prefix(&task.job).join("attempts").join(&task.id).join(attempt),
             spec,

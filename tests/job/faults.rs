@@ -1,12 +1,12 @@
 //! Kills and signals: nothing is lost, and hardly anything is done twice.
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 
-use crate::scene::{Scene, attempts, outputs, text};
+use crate::scene::{Scene, attempts, outputs, report, text};
 
 /// Waits until at least `count` tasks have left something, or the process has ended.
 fn wait_for_attempts(child: &mut Child, out: &Path, count: usize) -> bool {
@@ -69,6 +69,42 @@ fn an_interrupt_ends_it_cleanly_and_the_same_command_goes_on() {
     assert!(!out.join("report.json").exists());
     scene.run(&out, 2, &[]);
     assert!(out.join("report.json").exists());
+}
+
+/// The velocity of the outer step is part of what goes from one round to the next.
+#[test]
+fn outer_steps_go_on_where_they_were() {
+    let scene = Scene::new();
+    let (calm, cut, plain) = (scene.path("calm"), scene.path("cut"), scene.path("plain"));
+    let rounds = ["baseline.rounds=1", "train.rounds=3", "train.replicas=2", "adversary.freshness=step"];
+    let nesterov = [&rounds[..], &["train.outer=nesterov"]].concat();
+    scene.run(&calm, 2, &nesterov);
+    let merges = outputs(&calm).keys().filter(|name| name.ends_with("-merge/outer")).count();
+    assert_eq!(merges, 4, "one for each round: {:?}", outputs(&calm).keys());
+    let mut child = scene.command(&cut, 2, &nesterov).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let before_the_last_merge = attempts(&calm).len() / 2;
+    assert!(wait_for_attempts(&mut child, &cut, before_the_last_merge));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    scene.run(&cut, 2, &nesterov);
+    assert_eq!(outputs(&cut), outputs(&calm));
+    scene.run(&plain, 2, &rounds);
+    assert_ne!(report(&plain)["provenance"]["checkpoint_sha256"], report(&calm)["provenance"]["checkpoint_sha256"]);
+}
+
+/// What a killed run left unfinished is gone once the same command has run.
+#[test]
+fn nothing_unfinished_stays_behind() {
+    let scene = Scene::new();
+    let out = scene.path("out");
+    let home = out.join(".hardy");
+    let left = [home.join(".partial/.tmpabcdef"), home.join(".hardy-abcdef/photo.jpg"), home.join("hardy-cache-abc/x")];
+    for file in &left {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "half").unwrap();
+    }
+    scene.run(&out, 2, &["baseline.rounds=1", "train.rounds=1"]);
+    assert!(left.iter().all(|file| !file.exists()));
 }
 
 #[test]
