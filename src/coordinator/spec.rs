@@ -85,6 +85,13 @@ pub enum Program {
     },
 }
 
+impl Program {
+    /// Whether a model comes of it.
+    pub fn trains(self) -> bool {
+        matches!(self, Self::Train | Self::Night)
+    }
+}
+
 impl JobSpec {
     /// Submitted now, on no model and without photos of its own.
     pub fn new(id: JobId, program: Program, settings: &Settings, source: impl Into<String>) -> Self {

@@ -12,16 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::post::Post;
 use super::preparation::pack_all;
+use super::training::{Phase, Shards};
 use super::{Coordinator, Job, JobSpec, Lease, Night, Observer, Outcome, Program};
-use crate::config::{Layers, Settings};
+use crate::config::{Epsilon, Layers, Settings};
 use crate::dataset::{ShardPlan, Split};
 use crate::error::{Kind, Result};
 use crate::faulty::away;
 use crate::jobs::{Jobs, State, Status};
+use crate::outcome::{ImageOutcome, Outcomes};
 use crate::queue::{Delivery, MemoryQueue, Queue, Topic};
 use crate::registry::{Happening, Registry};
 use crate::store::{Key, LocalStore, Store};
-use crate::task::{Event, JobId, ModelName, Report, Success, Task, TaskId, VERSION, VersionId, WorkerId};
+use crate::task::{
+    Condition, Event, JobId, ModelName, Report, Success, Task, TaskId, VERSION, VersionId, Work, WorkerId,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -191,6 +195,50 @@ async fn a_shard_that_a_night_needs_is_not_left_out_and_may_be_packed_the_next_t
         }
     };
     tokio::time::timeout(PATIENCE, sorted).await.expect("an end in time");
+}
+
+/// The state after each round is named after it; what it is right about is given.
+#[tokio::test]
+async fn training_stops_when_nothing_gets_better_and_keeps_what_was_best() {
+    let mut world = World::new();
+    (world.settings.train.patience, world.settings.train.replicas) = (2, 1);
+    let (mut states, mut found) = (Vec::new(), Vec::new());
+    for (round, correct) in [60, 80, 20, 30, 95].into_iter().enumerate() {
+        let images =
+            (0..100).map(|n| ImageOutcome { key: n.to_string(), label: 1, predicted: vec![usize::from(n < correct)] });
+        let clean = vec![Condition { attack: "clean".into(), epsilon: Epsilon::ZERO }];
+        let outcomes = Outcomes { conditions: clean, images: images.collect() };
+        let key = |name: &str| Key::new(format!("{name}-{round}")).unwrap();
+        states.push(world.store.put_json(&key("state"), &round).await.unwrap());
+        found.push(world.store.put_json(&key("outcomes"), &outcomes).await.unwrap());
+    }
+    let start = world.store.put_json(&Key::new("start").unwrap(), &"start").await.unwrap();
+    let kept = states[1].clone();
+    world.worker("w", move |task, _| {
+        let round: usize = task.id.0["baseline-r".len()..][..4].parse().unwrap();
+        let outputs = match &task.work {
+            Work::Evaluate { .. } => [("outcomes".to_string(), found[round].clone())].into(),
+            _ => ["checkpoint", "optimizer"].map(|name| (name.to_string(), states[round].clone())).into(),
+        };
+        Some(Report::Done(Success { outputs, ..Success::default() }))
+    });
+    let mut job = Job::for_tests(&world.store, world.settings.clone()).await;
+    job.queue = world.queue.clone();
+    let post = Post::default();
+    job.inbox = post.open(&job.spec.id);
+    let shards =
+        Shards { train: vec![start.clone()], train_images: 100, held: vec![start.clone()], repeats: Vec::new() };
+    let phase = Phase { name: "baseline", rounds: 5, rate: 0.1, adversarial: false, origin: start.clone() };
+    let trained = tokio::select! {
+        trained = phase.run(&mut job, &shards, &start) => trained.unwrap(),
+        broken = post.sort(&*world.queue) => panic!("{broken:?}"),
+        () = tokio::time::sleep(PATIENCE) => panic!("no end in time"),
+    };
+    assert_eq!((trained.checkpoint, trained.rounds.len()), (kept, 4));
+    let said: Vec<&str> = trained.events.iter().map(|event| event.what.as_str()).collect();
+    assert_eq!(said, ["stopped early: nothing better on the held slice since round 2"]);
+    let best: Vec<bool> = trained.rounds.iter().map(|round| round.best).collect();
+    assert_eq!(best, [false, true, false, false]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::spec::INPUT_SIZES;
 use super::{ModelSpec, checkpoint, load_model};
 use crate::config::{Resize, Settings};
 use crate::error::{Context, Error, Kind, Result};
@@ -173,10 +174,12 @@ fn script(path: &Path, hints: Option<&ScriptHints>) -> Result<Brought> {
     }
     let spec = described(path, hints)?;
     let sound = spec.std.iter().all(|s| s.is_finite() && *s > 0.0) && spec.mean.iter().all(|m| m.is_finite());
-    if !sound || !(1..=4096).contains(&spec.input_size) || spec.classes.len() < 2 {
+    if !sound || !INPUT_SIZES.contains(&spec.input_size) || spec.classes.len() < 2 {
         return Err(Error::model(format!(
-            "{} needs an input size from 1 to 4096, at least two classes and a std above 0; it has {}, {} and {:?}",
+            "{} needs an input size from {} to {}, at least two classes and a std above 0; it has {}, {} and {:?}",
             path.display(),
+            INPUT_SIZES.start(),
+            INPUT_SIZES.end(),
             spec.input_size,
             spec.classes.len(),
             spec.std

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::architecture::Design;
+use super::spec::INPUT_SIZES;
 use super::weights::Weights;
 use super::{ModelSpec, export, fold, import, safetensors_file};
 use crate::config::{Architecture, Resize};
@@ -92,10 +93,12 @@ pub fn load_model(path: &Path) -> Result<(ModelSpec, Weights)> {
     let description: Description = serde_json::from_slice(&text)
         .context(Kind::Model, || format!("{} is not a model's description", file.display()))?;
     let spec = description.spec;
-    if !(1..=4096).contains(&spec.input_size) || spec.classes.is_empty() {
+    if !INPUT_SIZES.contains(&spec.input_size) || spec.classes.is_empty() {
         return Err(Error::model(format!(
-            "{} needs an input size from 1 to 4096 and at least one class; it has {} and {}",
+            "{} needs an input size from {} to {} and at least one class; it has {} and {}",
             file.display(),
+            INPUT_SIZES.start(),
+            INPUT_SIZES.end(),
             spec.input_size,
             spec.classes.len()
         )));

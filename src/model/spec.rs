@@ -1,9 +1,14 @@
 //! `model.json`: what must be known about a network besides its weights.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::architecture::Design;
 use crate::config::{Architecture, ModelSettings, Resize};
+
+/// Sides of the square input that a model from elsewhere may have, in pixels.
+pub(super) const INPUT_SIZES: RangeInclusive<u32> = 1..=4096;
 
 /// Describes a model. Written as `model.json` beside `model.safetensors`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

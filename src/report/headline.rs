@@ -144,9 +144,9 @@ impl Headline {
     }
 }
 
-/// Whether a budget that would drown every image in l∞ says something: an attack is held to it in another norm.
+/// Whether a budget that would drown every image in l∞ says something: every attack is held to it in another norm.
 fn strays(worst: &WorstCase) -> bool {
-    worst.attacks.iter().any(|name| name.parse::<Attack>().is_ok_and(|attack| attack.norm() != Norm::LInf))
+    worst.attacks.iter().all(|name| name.parse::<Attack>().is_ok_and(|attack| attack.norm() != Norm::LInf))
 }
 
 /// Sorts the budget that the sentence is about before the preferred ones, and those before the others.

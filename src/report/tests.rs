@@ -84,14 +84,16 @@ fn the_headline_is_the_worst_case_at_the_budgets_that_readers_care_for() {
 
 #[test]
 fn half_the_range_is_a_budget_in_l2_and_none_in_linf() {
-    let headline = |attack: &str| {
-        let record = record(&[attack], &[127.5, 153.0], |_, levels, image| (image as f64) < levels / 15.3);
+    let headline = |attacks: &[&str]| {
+        let record = record(attacks, &[127.5, 153.0], |_, levels, image| (image as f64) < levels / 15.3);
         Report::new(&record).unwrap().headline
     };
-    let (far, flat) = (headline("cw"), headline("pgd20"));
+    let (far, flat, both) = (headline(&["cw"]), headline(&["pgd20"]), headline(&["pgd20", "cw"]));
     assert_eq!((far.epsilon, far.main().unwrap().trained.unwrap().correct), (0.6, 10));
     assert!(far.sentence.starts_with("The trained model classifies 50.0"), "{}", far.sentence);
-    assert_eq!((flat.epsilon, flat.main().unwrap().trained.unwrap().correct), (0.0, 20));
+    for drowned in [flat, both] {
+        assert_eq!((drowned.epsilon, drowned.main().unwrap().trained.unwrap().correct), (0.0, 20));
+    }
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Recipe {
     /// What is computed with, for the report.
     pub(super) async fn facts(&self, attempt: &Attempt<'_>) -> Result<BTreeMap<String, String>> {
         let device = self.device.clone();
-        let trained_in_bf16 = self.bf16 && matches!(self.spec, Described::Network(_));
+        let trained_in_bf16 = self.bf16 && attempt.spec.program.trains();
         let precision = if trained_in_bf16 { "float32, training in bfloat16" } else { "float32" };
         let facts = attempt.compute(move |_| {
             Ok([

@@ -45,12 +45,14 @@ pub(super) async fn pack(attempt: &Attempt<'_>, plan: &Blob) -> Result<Success> 
     let source = store::open(&attempt.spec.source, attempt.access).await?;
     let file = tempfile::tempfile().context(Kind::Storage, || "no temporary file can be made for a shard".into())?;
     let mut writer = ShardWriter::new(std::io::BufWriter::new(file));
+    let mut data = attempt.spec.settings.data.clone();
+    if data.stored_side > 0 {
+        // A network that sees more than is usually stored is not shown a photo blown up again.
+        let seen = attempt.spec.settings.training_size().max(attempt.spec.settings.model.input_size);
+        data.stored_side = data.stored_side.max(seen);
+    }
     for sample in plan.samples {
-        let mut settings = attempt.spec.settings.data.clone();
-        if settings.stored_side > 0 {
-            // A network that sees more than is usually stored is not shown a photo blown up again.
-            settings.stored_side = settings.stored_side.max(attempt.spec.settings.model.input_size);
-        }
+        let settings = data.clone();
         let class = classes.get(sample.label).cloned().unwrap_or_default();
         let bytes = source.get_bytes(&Key::new(sample.path.clone())?, settings.max_file_bytes).await?;
         let packed = attempt

@@ -203,7 +203,9 @@ pub(super) fn beyond(outcomes: &Outcomes, origin: Origin) -> Option<Found> {
         Origin::Unknown if names.is_empty() => return None,
         // Whatever it was, a single step proves little.
         Origin::Unknown => ("something unknown".to_string(), many),
-        Origin::Defended(Adversary::Pgd, _) => ("pgd".to_string(), !names.iter().all(|name| name.starts_with("pgd"))),
+        Origin::Defended(Adversary::Pgd, _) => {
+            ("pgd".to_string(), names.len() > 1 || !names.iter().all(|name| name.starts_with("pgd")))
+        }
         Origin::Defended(adversary, _) => (adversary.to_string(), many),
     };
     Some((format!("trained against {against}, measured with {}", names.join(", ")), other))
