@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
+use super::meter::{Meter, Unit};
 use super::model::{ScriptArgs, surrogate};
 use super::run::{JobArgs, Request, perform};
-use super::terminal;
 use crate::attack::Attack;
 use crate::config::Settings;
 use crate::coordinator::Program;
@@ -158,12 +158,12 @@ fn one(
     let device = model::device(&settings.model.device)?;
     let load = |model: &Brought| Classifier::load(&model.spec, &model.bytes, device);
     let (classifier, surrogate) = (load(brought)?, surrogate.map(load).transpose()?);
-    let bar = terminal::bar(u8::MAX.into(), "levels", quiet || plan.budgets != Budgets::Smallest);
-    let step = |level: u8, _: usize| bar.set_position(level.into());
+    let meter = Meter::new("seek", Unit::Things("levels"), quiet || plan.budgets != Budgets::Smallest);
+    let step = |level: u8, _: usize| meter.show(level.into(), Some(u8::MAX.into()));
     let with = (settings.job.seed, settings.attack.comparisons);
     let models = Models { attacked: &classifier, surrogate: surrogate.as_ref(), classes: brought.spec.classes() };
     let found = lab::examine(&models, std::slice::from_ref(&subject), plan, with, &step)?;
-    bar.finish_and_clear();
+    drop(meter);
     let Some(mut specimen) = found.into_iter().next() else {
         return Err(Error::internal("the lab lost a photo"));
     };

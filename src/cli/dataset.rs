@@ -1,22 +1,18 @@
 //! `hardy dataset`.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::SettingsArgs;
+use super::meter::{Meter, PHOTOS, Unit};
 use crate::dataset::manifest::{self, Manifest, Progress};
 use crate::dataset::shard::Extension;
 use crate::dataset::{Photo, Split, fetch, import, synth};
 use crate::error::Result;
-
-/// A log hears of progress this often.
-const REMINDER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DatasetCommand {
@@ -71,16 +67,16 @@ pub(super) struct SynthArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Training pictures of each class.
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = synth::Request::default().train)]
     per_class: u32,
     /// Pictures of each class in val/; a quarter of --per-class where not given.
     #[arg(long, value_name = "N")]
     val_per_class: Option<u32>,
     /// Pixels of a side.
-    #[arg(long, value_name = "PIXELS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "PIXELS", default_value_t = synth::Request::default().size, value_parser = clap::value_parser!(u32).range(1..=4096))]
     size: u32,
     /// The seed of all pictures.
-    #[arg(long, default_value_t = 2026)]
+    #[arg(long, default_value_t = synth::Request::default().seed)]
     seed: u64,
     /// The format of the files.
     #[arg(long, value_enum, default_value_t = Format::Jpg)]
@@ -142,10 +138,12 @@ pub(super) fn run(command: DatasetCommand, as_json: bool, quiet: bool) -> Result
             let photos = fetch::fetch(url, &args.out, Duration::from_secs(1), |done, total| meter.show(done, total))?;
             photos_in(&args.out, &photos)
         }
-        DatasetCommand::Import(args) => photos_in(&args.out, &import::import(&args.source, &args.out)?),
+        DatasetCommand::Import(args) => {
+            photos_in(&args.out, &import::import(&args.source, &args.out, Meter::importing(quiet))?)
+        }
         DatasetCommand::Split(args) => split(&args, quiet)?,
         DatasetCommand::Verify { folder } => {
-            let meter = Meter::new("verify", Unit::Shards, quiet);
+            let meter = Meter::new("verify", Unit::Things("shards"), quiet);
             let mut done = 0;
             let manifest = manifest::verify(&folder, |_| {
                 done += 1;
@@ -175,20 +173,26 @@ fn synthesise(args: &SynthArgs, quiet: bool) -> Result<(String, Value)> {
     };
     let classes = synth::CLASSES.len() as u64;
     let (train, val) = (classes * u64::from(request.train), classes * u64::from(request.val));
-    let meter = Meter::new("draw", Unit::Pictures, quiet);
-    let mut done = 0;
-    synth::write(&request, &args.out, || {
-        done += 1;
-        meter.show(done, Some(train + val));
-    })?;
+    draw(&request, &args.out, quiet)?;
     let text = format!("{}: {train} pictures to train on and {val} to measure on", args.out.display());
     let value = json!({ "folder": args.out, "classes": synth::CLASSES, "train": train, "val": val });
     Ok((text, value))
 }
 
+/// Draws pictures into `folder` and tells how it goes.
+pub(super) fn draw(request: &synth::Request, folder: &Path, quiet: bool) -> Result<()> {
+    let meter = Meter::new("draw", Unit::Things("pictures"), quiet);
+    let all = synth::CLASSES.len() as u64 * (u64::from(request.train) + u64::from(request.val));
+    let mut done = 0;
+    synth::write(request, folder, || {
+        done += 1;
+        meter.show(done, Some(all));
+    })
+}
+
 fn split(args: &SplitArgs, quiet: bool) -> Result<(String, Value)> {
     let settings = args.settings.resolve()?.settings;
-    let (inspect, pack) = (Meter::new("inspect", Unit::Photos, quiet), Meter::new("pack", Unit::Photos, quiet));
+    let (inspect, pack) = (Meter::new("inspect", PHOTOS, quiet), Meter::new("pack", PHOTOS, quiet));
     let (mut total, mut inspected, mut packed) = (0, 0, 0);
     let (seed, replicas) = (settings.job.seed, settings.train.replicas);
     let manifest =
@@ -229,7 +233,7 @@ fn summary(manifest: &Manifest) -> Value {
     })
 }
 
-fn photos_in(folder: &std::path::Path, photos: &[Photo]) -> (String, Value) {
+fn photos_in(folder: &Path, photos: &[Photo]) -> (String, Value) {
     let mut counts: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
     for photo in photos {
         let side = photo.split.map_or("all", Split::name);
@@ -243,65 +247,4 @@ fn photos_in(folder: &std::path::Path, photos: &[Photo]) -> (String, Value) {
         }
     }
     (text, json!({ "folder": folder, "photos": photos.len(), "counts": counts }))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Bytes,
-    Photos,
-    Pictures,
-    Shards,
-}
-
-/// Progress on stderr: a bar with rate and ETA on a terminal, a line now and then in a log.
-struct Meter {
-    what: &'static str,
-    unit: Unit,
-    bar: Option<ProgressBar>,
-    spoke: std::cell::Cell<Instant>,
-    quiet: bool,
-}
-
-impl Meter {
-    fn new(what: &'static str, unit: Unit, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
-            let style = match unit {
-                Unit::Bytes => "{msg:9} {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  (ETA {eta})",
-                _ => "{msg:9} {bar:24} {pos}/{len}  {per_sec}  (ETA {eta})",
-            };
-            bar.with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
-                .with_message(what)
-        });
-        Self { what, unit, bar, spoke: std::cell::Cell::new(Instant::now()), quiet }
-    }
-
-    fn show(&self, done: u64, total: Option<u64>) {
-        if let Some(bar) = &self.bar {
-            if let Some(total) = total {
-                bar.set_length(total);
-            }
-            bar.set_position(done);
-            return;
-        }
-        if !self.quiet && self.spoke.get().elapsed() > REMINDER {
-            self.spoke.set(Instant::now());
-            let amount = |n: u64| match self.unit {
-                Unit::Bytes => HumanBytes(n).to_string(),
-                Unit::Photos => format!("{n} photos"),
-                Unit::Pictures => format!("{n} pictures"),
-                Unit::Shards => format!("{n} shards"),
-            };
-            let total = total.map(|n| format!(" of {}", amount(n))).unwrap_or_default();
-            eprintln!("{}: {}{total}", self.what, amount(done));
-        }
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

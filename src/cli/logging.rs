@@ -34,7 +34,9 @@ pub(super) fn start(level: &str) -> Result<Logging> {
         }
     };
     let (traces, exporter) = trace::layer()?.unzip();
-    tracing_subscriber::registry().with(lines).with(filter).with(traces).init();
+    // A quiet log is no reason for traces with holes.
+    let traces = traces.map(|layer| layer.with_filter(EnvFilter::new("hardy=info")));
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces).init();
     Ok(Logging { _exporter: exporter })
 }
 

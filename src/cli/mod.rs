@@ -10,6 +10,7 @@ mod doctor;
 mod gc;
 mod jobs;
 mod logging;
+mod meter;
 mod model;
 mod models;
 pub mod report;

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::audience::{Audience, observer};
 use super::jobs::print_json;
-use super::run::{lock, source};
+use super::run::{keep_apart, lock, source};
 use super::{SettingsArgs, cluster, simulate, weights};
 use crate::coordinator::{JobSpec, Night, Outcome, Place, export, tonight};
 use crate::embedded::Home;
@@ -95,7 +95,7 @@ fn night(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
             .context(Kind::Storage, || format!("the store {} cannot be written", folder.display()))?;
     }
     let _lock = local.as_ref().map(|folder| lock(folder, folder).map_err(|e| overlap(folder, e))).transpose()?;
-    let photos = photos(&args.data, local.as_deref())?;
+    let photos = photos(&args.data, local.as_deref(), quiet)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match args.workers.unwrap_or(settings.worker.count) {
         0 => cores,
@@ -133,7 +133,7 @@ fn night(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
 }
 
 /// Where the photos are. What is unpacked lies in the store, so that the same command finds it again.
-fn photos(data: &str, store: Option<&Path>) -> Result<String> {
+fn photos(data: &str, store: Option<&Path>, quiet: bool) -> Result<String> {
     let path = Path::new(data);
     match store {
         _ if data.contains("://") => Ok(data.to_string()),
@@ -141,7 +141,11 @@ fn photos(data: &str, store: Option<&Path>) -> Result<String> {
             "{data} is no folder, and with a store in S3 there is no place to unpack it to at which an interrupted night \
              would find it again; unpack it, or have a cluster do the night: hardy submit --night"
         ))),
-        _ => source(path, store.unwrap_or(path)),
+        Some(store) => {
+            keep_apart(store, path)?;
+            source(path, store, quiet)
+        }
+        None => source(path, path, quiet),
     }
 }
 
@@ -185,14 +189,14 @@ mod tests {
         }
         tar.finish().unwrap();
         let (archive, store) = (archive.to_str().unwrap(), folder.path().join("store"));
-        let first = photos(archive, Some(&store)).unwrap();
+        let first = photos(archive, Some(&store), true).unwrap();
         assert!(Path::new(&first).starts_with(&store) && Path::new(&first).join("rose/1.jpg").exists(), "{first}");
-        assert_eq!(photos(archive, Some(&store)).unwrap(), first);
+        assert_eq!(photos(archive, Some(&store), true).unwrap(), first);
 
-        let error = photos(archive, None).unwrap_err();
+        let error = photos(archive, None, true).unwrap_err();
         assert!(error.kind() == Kind::Usage && error.to_string().contains("hardy submit --night"), "{error}");
-        assert_eq!(photos(&first, None).unwrap(), Path::new(&first).canonicalize().unwrap().to_str().unwrap());
-        assert_eq!(photos("s3://bucket/photos", None).unwrap(), "s3://bucket/photos");
-        assert_eq!(photos("nothing", None).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(photos(&first, None, true).unwrap(), Path::new(&first).canonicalize().unwrap().to_str().unwrap());
+        assert_eq!(photos("s3://bucket/photos", None, true).unwrap(), "s3://bucket/photos");
+        assert_eq!(photos("nothing", None, true).unwrap_err().kind(), Kind::NotFound);
     }
 }

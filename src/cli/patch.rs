@@ -1,12 +1,14 @@
 //! `hardy patch`: a printable sticker that a model takes for something else.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
+use super::SettingsArgs;
+use super::meter::{Meter, Unit};
 use super::model::ScriptArgs;
-use super::{SettingsArgs, terminal};
 use crate::attack::patch::PatchSettings;
 use crate::config::Settings;
 use crate::dataset::{decode::decode, folder, view};
@@ -99,14 +101,16 @@ pub(super) fn run(args: PatchArgs, as_json: bool, quiet: bool) -> Result<()> {
     let PatchArgs { steps, scale, rotation, side, out, .. } = args;
     let shape = PatchSettings { side, scale, rotation, ..PatchSettings::default() };
     let order = Order { target, settings: shape, steps, batch, seed: settings.job.seed };
-    let bar = terminal::bar(steps.into(), "steps", quiet);
+    let meter = Meter::new("train", Unit::Things("steps"), quiet);
+    let taken = Cell::new(0);
     let step = |reached: f64| {
-        bar.inc(1);
-        bar.set_message(format!("{:.0} % of the batch", 100.0 * reached));
+        taken.set(taken.get() + 1);
+        meter.remark(format!("{:.0} % of the batch", 100.0 * reached));
+        meter.show(taken.get(), Some(steps.into()));
     };
     let class = Class { index: target, name: brought.spec.classes()[target].clone() };
     let made = sticker::make(&classifier, &train, &kept, &order, class, EXAMPLES, &step);
-    bar.finish_and_clear();
+    drop(meter);
     clear(&out)?;
     write_whole(&out.join("patch.png"), &png(&made.picture)?)?;
     for (number, example) in made.examples.iter().enumerate() {

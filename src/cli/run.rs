@@ -8,11 +8,13 @@ use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
 use super::audience::{Audience, observer};
+use super::dataset::draw;
+use super::meter::{Meter, digest};
 use super::model::{Contest, Models, ScriptArgs, place, sha256};
-use super::{SettingsArgs, cluster, terminal, weights};
+use super::{SettingsArgs, cluster, weights};
 use crate::config::{JobKind, Layers, Settings};
 use crate::coordinator::{JobSpec, Program, export};
-use crate::dataset;
+use crate::dataset::{import, synth};
 use crate::embedded::Home;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::{self, Brought};
@@ -44,6 +46,7 @@ impl JobArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   hardy dataset synth --out photos --per-class 80 && hardy run --data photos --out first-run
+  hardy run --config configs/demo.toml                  # on flowers that are drawn for it, into hardy-run/
   hardy run --config configs/flowers.toml --data flower_photos --out flowers-run
   hardy run --data photos.tgz --out run --set train.rounds=5 --set adversary.epsilon=8/255
 
@@ -52,10 +55,11 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     job: JobArgs,
     /// The photos: a folder of class folders (or of train/, val/, test/ with class folders), a tar of one, or a list.
+    /// Default: flowers that are drawn for it.
     #[arg(long, value_name = "PHOTOS")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// Where everything goes.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", default_value = "hardy-run")]
     out: PathBuf,
     /// Keep the network-size PNGs that are measured.
     #[arg(long)]
@@ -118,7 +122,7 @@ pub(super) fn run(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
     let start = weights::starting(&settings)?;
     let bytes = start.as_ref().map(model::checkpoint::write).transpose()?;
     let models = Models { bytes, ..Models::default() };
-    let request = Request { program: Program::Train, settings, data: &args.data, models };
+    let request = Request { program: Program::Train, settings, data: args.data.as_deref(), models };
     perform(request, &args.out, json, quiet)?;
     show(&args.out, json, quiet)
 }
@@ -169,7 +173,8 @@ pub(super) fn augment(args: AugmentArgs, json: bool, quiet: bool) -> Result<()> 
 pub(super) struct Request<'a> {
     program: Program,
     settings: Settings,
-    data: &'a Path,
+    /// None: flowers are drawn.
+    data: Option<&'a Path>,
     pub(super) models: Models,
 }
 
@@ -177,13 +182,16 @@ impl<'a> Request<'a> {
     /// To look at a model that was brought.
     pub(super) fn of(program: Program, settings: Settings, data: &'a Path, brought: Brought) -> Self {
         let settings = brought.spec.fit(settings);
-        Self { program, settings, data, models: Models::of(brought) }
+        Self { program, settings, data: Some(data), models: Models::of(brought) }
     }
 }
 
 /// Runs or resumes the job of `request` in `out` and leaves its results there.
 pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> Result<()> {
     model::check_device(&request.settings.model)?;
+    if let Some(photos) = request.data {
+        keep_apart(out, photos)?;
+    }
     let home = out.join(".hardy");
     std::fs::create_dir_all(&home)
         .context(Kind::Storage, || format!("the output folder {} cannot be written", out.display()))?;
@@ -217,12 +225,15 @@ pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> 
 
 /// The job of `request`: that of an earlier run in `out` if it is the same one.
 async fn submit(store: &dyn Store, request: Request<'_>, home: &Path, out: &Path, quiet: bool) -> Result<JobSpec> {
-    let source = source(request.data, home)?;
+    let source = match request.data {
+        Some(data) => source(data, home, quiet)?,
+        None => drawn(home, quiet)?,
+    };
     let settings = request.settings.of_job();
     let models = &request.models;
     let identity = json!({
         "settings": settings, "source": source, "program": request.program, "model": models.model,
-        "photos": terminal::digest(Path::new(&source), quiet)?,
+        "photos": digest(Path::new(&source), quiet)?,
         "weights": models.bytes.as_ref().map(sha256),
         "surrogate": models.surrogate.as_ref().map(|other| sha256(&other.bytes)),
         "compared": models.contest.as_ref().map(Contest::identity),
@@ -265,8 +276,32 @@ async fn abandoned(store: &dyn Store, job: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// The folder of photos: as given, or unpacked from a tar.
-pub(super) fn source(data: &Path, home: &Path) -> Result<String> {
+/// A folder of synthetic flowers, the same whenever it is drawn.
+fn drawn(home: &Path, quiet: bool) -> Result<String> {
+    let folder = home.join("flowers");
+    if !folder.is_dir() {
+        draw(&synth::Request::default(), &folder, quiet)?;
+    }
+    source(&folder, home, quiet)
+}
+
+/// What is written among the photos would be taken for photos, and the same command would find other ones than before.
+pub(super) fn keep_apart(out: &Path, photos: &Path) -> Result<()> {
+    let (Ok(whole), Ok(photos)) = (std::path::absolute(out), photos.canonicalize()) else { return Ok(()) };
+    // What does not exist yet lies where the first folder above it does that exists.
+    let there = whole.ancestors().find_map(|folder| folder.canonicalize().ok());
+    match there {
+        Some(there) if photos.is_dir() && there.starts_with(&photos) => Err(Error::usage(format!(
+            "{} lies in the folder of photos, {}: choose a place beside it",
+            out.display(),
+            photos.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The folder of photos: as given, or unpacked from a tar, or copied as a list says.
+pub(super) fn source(data: &Path, home: &Path, quiet: bool) -> Result<String> {
     let missing = || format!("the photos {} cannot be found", data.display());
     let whole = data.canonicalize().context(Kind::NotFound, missing)?;
     let folder = if whole.is_dir() {
@@ -276,8 +311,12 @@ pub(super) fn source(data: &Path, home: &Path) -> Result<String> {
         let about = std::fs::metadata(&whole).context(Kind::NotFound, missing)?;
         let identity = format!("{} {} {:?}", whole.display(), about.len(), about.modified().ok());
         let unpacked = home.join(format!("photos-{}", &sha256(identity)[..8]));
+        if import::is_list(&whole) && unpacked.is_dir() {
+            std::fs::remove_dir_all(&unpacked)
+                .context(Kind::Storage, || format!("{} cannot be made anew", unpacked.display()))?;
+        }
         if !unpacked.is_dir() {
-            dataset::import::import(&whole, &unpacked)?;
+            import::import(&whole, &unpacked, Meter::importing(quiet))?;
         }
         unpacked
     };

@@ -1,5 +1,6 @@
 //! `hardy submit`: puts a job where the coordinators of a cluster find it.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +12,10 @@ use serde_json::json;
 
 use super::SettingsArgs;
 use super::jobs::{print_json, verdict};
+use super::meter::{Meter, PHOTOS, digest};
 use super::model::{Contest, Files, Models, ScriptArgs, place, sha256, surrogate};
 use super::watch::follow;
-use super::{cluster, terminal, weights};
+use super::{cluster, weights};
 use crate::config::{JobKind, Settings};
 use crate::coordinator::{JobSpec, Night, Place, Program, tonight};
 use crate::dataset;
@@ -175,12 +177,12 @@ impl Photos {
         }
         let unpacked = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
         let folder = unpacked.path().join("photos");
-        dataset::import::import(&whole, &folder)?;
+        dataset::import::import(&whole, &folder, Meter::importing(quiet))?;
         Self::here(folder, Some(unpacked), quiet)
     }
 
     fn here(folder: PathBuf, unpacked: Option<tempfile::TempDir>, quiet: bool) -> Result<Self> {
-        Ok(Self::Here { digest: terminal::digest(&folder, quiet)?, folder, _unpacked: unpacked })
+        Ok(Self::Here { digest: digest(&folder, quiet)?, folder, _unpacked: unpacked })
     }
 
     /// The URL under which workers find them once they are pushed for the job below `prefix`.
@@ -268,27 +270,27 @@ fn dated(name: &str, scheduled: Option<&str>) -> String {
 /// Copies a folder of photos to the store.
 async fn push(folder: &Path, store: &Arc<dyn Store>, to: &Key, quiet: bool) -> Result<()> {
     let from: Arc<dyn Store> = Arc::new(LocalStore::open(folder)?);
-    let files = dataset::folder::list(folder)?;
+    let files = dataset::folder::visible(folder)?;
     if files.is_empty() {
         return Err(Error::data(format!("{} holds no photos", folder.display())));
     }
-    let bar = terminal::bar(files.len() as u64, "copying photos", quiet);
+    let (meter, total) = (Meter::new("push", PHOTOS, quiet), files.len() as u64);
+    let done = Cell::new(0);
     stream::iter(files)
         .map(|(name, _)| {
-            let (from, bar) = (from.clone(), bar.clone());
+            let (from, meter, done) = (from.clone(), &meter, &done);
             async move {
                 let body = from.get(&Key::new(name.clone())?).await?;
                 let key = Key::new(format!("{}/{name}", to.as_str()))?;
                 store.put(&key, body).await?;
-                bar.inc(1);
+                done.set(done.get() + 1);
+                meter.show(done.get(), Some(total));
                 Ok::<_, Error>(())
             }
         })
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
-        .await?;
-    bar.finish_and_clear();
-    Ok(())
+        .await
 }
 
 #[cfg(test)]

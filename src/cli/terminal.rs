@@ -1,14 +1,11 @@
 //! Progress for people: a bar on a terminal, plain lines in a log.
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::coordinator::Progress;
-use crate::dataset::folder;
-use crate::error::Result;
 use crate::report::RoundRecord;
 
 /// A stage of a log is mentioned again after this long.
@@ -156,22 +153,4 @@ fn line(r: &RoundRecord) -> String {
         held("PGD", r.held_pgd),
         if r.best { "  *" } else { "" },
     )
-}
-
-/// What tells these photos from others; there may be hundreds of gigabytes to read.
-pub(super) fn digest(photos: &Path, quiet: bool) -> Result<String> {
-    let bar = bar(0, "reading photos", quiet);
-    let digest = folder::digest(photos, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    });
-    bar.finish_and_clear();
-    digest
-}
-
-/// A bar for `count` things, hidden where there is no terminal.
-pub(super) fn bar(count: u64, what: &'static str, quiet: bool) -> ProgressBar {
-    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(count) };
-    let style = ProgressStyle::with_template("{msg:16} {bar:24} {pos}/{len}  {per_sec}  (ETA {eta})");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::preparation::Prepared;
 use super::program::{Evaluated, Rehearsal, Trained};
@@ -18,6 +19,9 @@ use crate::report::{self, Report, RunRecord};
 use crate::signal::{self, Orderly};
 use crate::store::{Blob, Store};
 use crate::task::{JobId, Success};
+
+/// Bytes of a file's name that common file systems allow.
+const LONGEST_NAME: usize = 255;
 
 /// Report, page, both models and kept pictures of a training job. `report.json` comes last: where it is,
 /// everything is.
@@ -77,7 +81,7 @@ pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Optio
         let blob = output(copy, "shard")?;
         let paths: BTreeMap<&str, &str> = shard.samples.iter().map(|s| (s.key.as_str(), s.path.as_str())).collect();
         // The whole name: `a.jpg` and `a.png` of one folder must not meet.
-        let place = |s: &Sample| format!("{}.png", paths.get(s.key.as_str()).copied().unwrap_or(&s.key));
+        let place = |s: &Sample| picture_of(paths.get(s.key.as_str()).copied().unwrap_or(&s.key));
         for (picture, meta) in write_pictures(job, &blob, place).await? {
             let class = |name: &str| {
                 let label = meta.get(name).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
@@ -100,6 +104,18 @@ pub(super) async fn write_copies(job: &Job, prepared: &Prepared, copies: &[Optio
         manifest.push('\n');
     }
     put(job, "manifest.jsonl", manifest.into_bytes()).await
+}
+
+/// `path` with `.png` behind its whole name, which is cut where no file could be called so.
+fn picture_of(path: &str) -> String {
+    let start = path.rfind('/').map_or(0, |slash| slash + 1);
+    let (folder, name) = path.split_at(start);
+    if name.len() + ".png".len() <= LONGEST_NAME {
+        return format!("{path}.png");
+    }
+    let digest = hex::encode(Sha256::digest(name));
+    let cut = name.floor_char_boundary(LONGEST_NAME - 20);
+    format!("{folder}{}-{}.png", &name[..cut], &digest[..12])
 }
 
 /// Unpacks a shard of pictures to the places that `place` names; returns each picture's place and what its shard
@@ -140,4 +156,22 @@ pub async fn export(store: &dyn Store, job: &JobId, folder: &Path) -> Result<()>
         model::write_whole(&path, &bytes)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_called_after_its_photo_as_far_as_names_may_be_long() {
+        assert_eq!(picture_of("train/rose/a.jpg"), "train/rose/a.jpg.png");
+        let long = |end: &str| picture_of(&format!("rose/{}{end}.jpg", "ü".repeat(120)));
+        assert!(long("1234567").ends_with("ü1234567.jpg.png"), "exactly as long as allowed");
+        let (one, other) = (long("abcdefgh1"), long("abcdefgh2"));
+        assert_ne!(one, other);
+        for picture in [one, other] {
+            assert!(picture.starts_with("rose/üü") && picture.ends_with(".png"), "{picture}");
+            assert!(picture.len() <= "rose/".len() + LONGEST_NAME, "{picture}");
+        }
+    }
 }

@@ -38,7 +38,7 @@ pub fn fetch(url: &str, out: &Path, pause: Duration, progress: impl FnMut(u64, O
     download(url, &partial, pause, progress)?;
 
     let file = File::open(&partial).context(Kind::Storage, || format!("cannot read {}", partial.display()))?;
-    let photos = import::unpack(MultiGzDecoder::new(std::io::BufReader::new(file)), out);
+    let photos = import::unpack(MultiGzDecoder::new(std::io::BufReader::new(file)), out, |_| {});
     match &photos {
         Err(e) if e.kind() != Kind::Data => {}
         _ => {

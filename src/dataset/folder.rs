@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use super::manifest::hash;
+use super::scan::is_hidden;
 use crate::error::{Error, Kind, Result};
 
 /// All files below `root` as `(path with slashes, size)`, sorted. Links are followed.
@@ -33,6 +34,16 @@ pub fn list(root: &Path) -> Result<Vec<(String, u64)>> {
     Ok(files)
 }
 
+/// Those of [`list`] that people see. Hidden files are no photos; they come and go unnoticed.
+///
+/// # Errors
+/// See [`list`].
+pub fn visible(root: &Path) -> Result<Vec<(String, u64)>> {
+    let mut files = list(root)?;
+    files.retain(|(name, _)| !is_hidden(name));
+    Ok(files)
+}
+
 /// What tells one set of photos from another: SHA-256 over names and contents, hexadecimal. `step` is told how many
 /// files were read and how many there are.
 ///
@@ -40,7 +51,7 @@ pub fn list(root: &Path) -> Result<Vec<(String, u64)>> {
 /// See [`list`].
 pub fn digest(root: &Path, step: impl Fn(usize, usize)) -> Result<String> {
     let mut digest = Sha256::new();
-    let files = list(root)?;
+    let files = visible(root)?;
     for (number, (name, _)) in files.iter().enumerate() {
         let (_, content) = hash(&root.join(name))?;
         digest.update(format!("{content} {name}\n"));
@@ -76,6 +87,23 @@ mod tests {
         symlink(elsewhere.path(), folder.path().join("linked")).unwrap();
         let expected = [("a b/naïve\nname.jpg".to_owned(), 3), ("linked/x".to_owned(), 0)];
         assert_eq!(list(folder.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn photos_are_told_apart_by_names_and_contents_whatever_is_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let found = || digest(folder.path(), |_, _| {}).unwrap();
+        std::fs::create_dir(folder.path().join(".cache")).unwrap();
+        write("a.jpg", "1");
+        let first = found();
+        write(".DS_Store", "x");
+        write(".cache/a.jpg", "x");
+        assert_eq!(found(), first);
+        write("a.jpg", "2");
+        let second = found();
+        write("b.jpg", "1");
+        assert!(second != first && found() != second);
     }
 
     #[test]

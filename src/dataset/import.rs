@@ -20,24 +20,48 @@ use crate::error::{Context, Error, Kind, Result};
 /// `source` is a folder, a `.tar`, `.tar.gz` or `.tgz` (see [`unpack`]), or a text file whose lines are
 /// `path<TAB>class` or `path<TAB>class<TAB>split`: paths relative to the list's folder, split one
 /// of `train`, `val`, `test`, on all lines or on none; empty lines and lines that begin with `#` are ignored.
+/// `step` is told how many photos were taken.
 ///
 /// # Errors
 /// Of kind `NotFound`, `Data` (what the source holds is unsafe or no data set) or `Storage`.
-pub fn import(source: &Path, out: &Path) -> Result<Vec<Photo>> {
-    let name = source.to_string_lossy().to_lowercase();
-    if source.is_dir() {
-        return copy(source, out);
+pub fn import(source: &Path, out: &Path, step: impl FnMut(u64)) -> Result<Vec<Photo>> {
+    let form = Form::of(source);
+    if form == Form::Folder {
+        return copy(source, out, step);
     }
     let file = File::open(source).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::not_found(format!("{} does not exist", source.display())),
         _ => Error::storage(format!("cannot read {}", source.display())).because(e),
     })?;
-    if name.ends_with(".tgz") || name.ends_with(".tar.gz") {
-        unpack(MultiGzDecoder::new(BufReader::new(file)), out)
-    } else if name.ends_with(".tar") {
-        unpack(BufReader::new(file), out)
-    } else {
-        copy_list(source, out)
+    match form {
+        Form::Zipped => unpack(MultiGzDecoder::new(BufReader::new(file)), out, step),
+        Form::Tar => unpack(BufReader::new(file), out, step),
+        Form::Folder | Form::List => copy_list(source, out, step),
+    }
+}
+
+/// Whether [`import`] takes `source` for a list: then it says nothing of the photos, which may change beside it.
+pub fn is_list(source: &Path) -> bool {
+    Form::of(source) == Form::List
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Folder,
+    Tar,
+    Zipped,
+    List,
+}
+
+impl Form {
+    fn of(source: &Path) -> Self {
+        let name = source.to_string_lossy().to_lowercase();
+        match () {
+            () if source.is_dir() => Self::Folder,
+            () if name.ends_with(".tgz") || name.ends_with(".tar.gz") => Self::Zipped,
+            () if name.ends_with(".tar") => Self::Tar,
+            () => Self::List,
+        }
     }
 }
 
@@ -46,7 +70,8 @@ pub fn import(source: &Path, out: &Path) -> Result<Vec<Photo>> {
 /// # Errors
 /// Of kind `Data`, naming the member: an absolute path, one with `..`, a link, a device or another
 /// special file; also an archive that is damaged or holds no data set. Then nothing is left behind.
-pub fn unpack(archive: impl Read, out: &Path) -> Result<Vec<Photo>> {
+pub fn unpack(archive: impl Read, out: &Path, mut step: impl FnMut(u64)) -> Result<Vec<Photo>> {
+    let mut done = 0;
     let staged = Staged::beside(out)?;
     let damaged = || "the archive is damaged or no tar".to_owned();
     let mut archive = tar::Archive::new(archive);
@@ -72,6 +97,8 @@ pub fn unpack(archive: impl Read, out: &Path) -> Result<Vec<Photo>> {
             Kind::Storage | Kind::Interrupted => e,
             _ => Error::data(format!("the archive is damaged at member {name:?}")).because(e),
         })?;
+        done += 1;
+        step(done);
     }
     // The end mark is not the end: a gzip stream ends with its checksum.
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).context(Kind::Data, damaged)?;
@@ -95,16 +122,17 @@ fn safe(name: &str) -> Option<PathBuf> {
     (!name.contains('\0')).then_some(path)
 }
 
-fn copy(source: &Path, out: &Path) -> Result<Vec<Photo>> {
+fn copy(source: &Path, out: &Path, mut step: impl FnMut(u64)) -> Result<Vec<Photo>> {
     let photos = scan::scan(folder::list(source)?)?;
     let staged = Staged::beside(out)?;
-    for photo in photos {
+    for (photo, done) in photos.iter().zip(1..) {
         staged.copy(&source.join(&photo.path), Path::new(&photo.path))?;
+        step(done);
     }
     publish(staged, out)
 }
 
-fn copy_list(list: &Path, out: &Path) -> Result<Vec<Photo>> {
+fn copy_list(list: &Path, out: &Path, mut step: impl FnMut(u64)) -> Result<Vec<Photo>> {
     let text = std::fs::read_to_string(list).map_err(|e| match e.kind() {
         std::io::ErrorKind::InvalidData => {
             Error::data(format!("{} is neither a .tar, a .tgz nor a list in UTF-8", list.display()))
@@ -138,6 +166,7 @@ fn copy_list(list: &Path, out: &Path) -> Result<Vec<Photo>> {
         }
         let target = free_name(&Path::new(split.unwrap_or("")).join(class), &source, &mut taken);
         staged.copy(&source, &target)?;
+        step(taken.len() as u64);
     }
     publish(staged, out)
 }
@@ -207,7 +236,7 @@ mod tests {
             ("set/a/ü 1.jpg", FILE, ""),
             ("set/b/2.jpg", FILE, ""),
         ]);
-        let photos = unpack(&tar[..], &out).unwrap();
+        let photos = unpack(&tar[..], &out, |_| {}).unwrap();
         assert_eq!(photos.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["a/ü 1.jpg", "b/2.jpg"]);
         assert_eq!(std::fs::read(out.join("a/ü 1.jpg")).unwrap(), b"photo");
         let written = std::fs::metadata(out.join("b/2.jpg")).unwrap().modified().unwrap();
@@ -225,7 +254,7 @@ mod tests {
             ("set/a/1.jpg", FILE, ""),
             ("set/b/2.jpg", FILE, ""),
         ]);
-        let photos = unpack(&tar[..], &folder.path().join("out")).unwrap();
+        let photos = unpack(&tar[..], &folder.path().join("out"), |_| {}).unwrap();
         assert_eq!(photos.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["a/1.jpg", "b/2.jpg"]);
     }
 
@@ -244,7 +273,7 @@ mod tests {
         ] {
             let folder = tempfile::tempdir().unwrap();
             let tar = tar_of(&[("a/1.jpg", FILE, ""), ("b/1.jpg", FILE, ""), (member, kind, target)]);
-            let error = unpack(&tar[..], &folder.path().join("in/out")).unwrap_err();
+            let error = unpack(&tar[..], &folder.path().join("in/out"), |_| {}).unwrap_err();
             assert_eq!(error.kind(), Kind::Data);
             assert!(error.to_string().contains(reason) && error.to_string().contains(member), "{member}: {error}");
             assert_eq!(std::fs::read_dir(folder.path().join("in")).unwrap().count(), 0);
@@ -256,18 +285,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         let tar = tar_of(&[("a/1.jpg", FILE, ""), ("b/1.jpg", FILE, "")]);
-        assert_eq!(unpack(&tar[..515], &out).unwrap_err().kind(), Kind::Data);
-        assert_eq!(unpack(&[7; 2000][..], &out).unwrap_err().kind(), Kind::Data);
+        assert_eq!(unpack(&tar[..515], &out, |_| {}).unwrap_err().kind(), Kind::Data);
+        assert_eq!(unpack(&[7; 2000][..], &out, |_| {}).unwrap_err().kind(), Kind::Data);
 
         let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::Write::write_all(&mut gz, &tar).unwrap();
         let mut gz = gz.finish().unwrap();
         std::fs::write(folder.path().join("good.tgz"), &gz).unwrap();
-        assert_eq!(import(&folder.path().join("good.tgz"), &folder.path().join("good")).unwrap().len(), 2);
+        assert_eq!(import(&folder.path().join("good.tgz"), &folder.path().join("good"), |_| {}).unwrap().len(), 2);
         let end = gz.len() - 6;
         gz[end] ^= 1;
         std::fs::write(folder.path().join("bad.tgz"), &gz).unwrap();
-        assert_eq!(import(&folder.path().join("bad.tgz"), &out).unwrap_err().kind(), Kind::Data);
+        assert_eq!(import(&folder.path().join("bad.tgz"), &out, |_| {}).unwrap_err().kind(), Kind::Data);
         assert!(!out.exists());
     }
 
@@ -281,7 +310,7 @@ mod tests {
         let list = folder.path().join("list.tsv");
         let read = |text: &str, out: &str| {
             std::fs::write(&list, text).unwrap();
-            import(&list, &folder.path().join(out))
+            import(&list, &folder.path().join(out), |_| {})
         };
         let photos = read("# mine\nx/1.jpg\ta\ny/1.jpg\ta\n\n2 ü.jpg\tb c\n", "plain").unwrap();
         assert_eq!(photos.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["a/1.jpg", "a/2-1.jpg", "b c/2 ü.jpg"]);
@@ -312,14 +341,14 @@ mod tests {
         let source = folder.path().join("source");
         symlink(folder.path().join("elsewhere"), source.join("b")).unwrap();
         let out = folder.path().join("out");
-        assert_eq!(import(&source, &out).unwrap().len(), 2);
+        assert_eq!(import(&source, &out, |_| {}).unwrap().len(), 2);
         assert_eq!(std::fs::read_to_string(out.join("b/1.jpg")).unwrap(), "elsewhere");
         assert!(!out.join("b").is_symlink());
-        assert!(import(&source, &out).unwrap_err().to_string().contains("is not empty"));
-        assert_eq!(import(&folder.path().join("gone"), &out).unwrap_err().kind(), Kind::NotFound);
+        assert!(import(&source, &out, |_| {}).unwrap_err().to_string().contains("is not empty"));
+        assert_eq!(import(&folder.path().join("gone"), &out, |_| {}).unwrap_err().kind(), Kind::NotFound);
 
         symlink(&source, source.join("a/loop")).unwrap();
-        let error = import(&source, &folder.path().join("looped")).unwrap_err();
+        let error = import(&source, &folder.path().join("looped"), |_| {}).unwrap_err();
         assert!(error.to_string().contains("leads back to"), "{error}");
     }
 }

@@ -134,7 +134,8 @@ fn split_of(folder: &str) -> Option<Split> {
     }
 }
 
-fn is_hidden(path: &str) -> bool {
+/// Whether the file at `path` is one that people do not see: no photo.
+pub(super) fn is_hidden(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 

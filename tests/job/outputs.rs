@@ -38,6 +38,48 @@ fn the_kept_pictures_and_the_model_give_the_reported_figures_again() {
 }
 
 #[test]
+fn predict_takes_files_folders_and_what_is_piped_in() {
+    let scene = Scene::new();
+    let out = scene.path("out");
+    scene.run(&out, 2, &["train.rounds=1"]);
+    let photo = scene.photos.join("val/daisy/daisy-00000.jpg");
+    let predict = |what: &Path| {
+        let mut command = crate::scene::program();
+        command.args(["--json", "predict", "--top", "5", "--model"]).arg(out.join("model")).arg(what);
+        command.stdin(fs::File::open(&photo).unwrap());
+        let ended = command.output().unwrap();
+        assert!(ended.status.success(), "{}", text(&ended.stderr));
+        serde_json::from_slice::<Value>(&ended.stdout).unwrap()
+    };
+    let (named, piped, folder) = (predict(&photo), predict(Path::new("-")), predict(&scene.photos.join("val")));
+    assert_eq!(named["photos"][0]["predictions"].as_array().unwrap().len(), 5);
+    assert_eq!(piped["photos"][0]["predictions"], named["photos"][0]["predictions"]);
+    assert_eq!(folder["photos"].as_array().unwrap().len(), 25);
+    let trained = figures(&report(&out)["results"], "trained");
+    assert_eq!(folder["accuracy"]["correct"].as_u64(), Some(trained[0].2), "as the report has it");
+}
+
+#[test]
+fn without_photos_flowers_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = crate::scene::program();
+    command.arg("run").current_dir(folder.path());
+    let short = ["baseline.rounds=1", "train.rounds=1", "evaluate.attacks=[\"fgsm\"]"];
+    for setting in crate::scene::SMALL.iter().chain(&short) {
+        command.args(["--set", setting]);
+    }
+    let once = |command: &mut std::process::Command| {
+        let ended = command.output().unwrap();
+        assert!(ended.status.success(), "{}", text(&ended.stderr));
+        text(&ended.stdout)
+    };
+    let said = once(&mut command);
+    assert!(said.contains("n = 125"), "{said}");
+    assert!(folder.path().join("hardy-run/report.html").is_file());
+    assert_eq!(once(&mut command), said, "the same flowers again");
+}
+
+#[test]
 fn augment_writes_a_picture_for_every_photo_and_lists_it() {
     let scene = Scene::new();
     let (out, copies) = (scene.path("out"), scene.path("copies"));

@@ -100,6 +100,58 @@ fn a_refusal_is_not_remembered() {
     assert_eq!(other.status.code(), Some(2), "other photos are another run: {}", text(&other.stderr));
 }
 
+#[test]
+fn a_set_with_nothing_to_measure_is_refused_before_anything_is_trained() {
+    let scene = Scene::new();
+    let all = scene.path("all");
+    fs::rename(scene.photos.join("train"), &all).unwrap();
+    let (code, said) = refused(&scene, &all, &["data.val_fraction=0", "data.test_fraction=0"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("set data.val_fraction or data.test_fraction"), "{said}");
+    assert!(!said.contains("baseline"), "{said}");
+}
+
+/// What a run writes must not become photos of the next one.
+#[test]
+fn an_output_folder_among_the_photos_is_refused() {
+    let scene = Scene::new();
+    for out in ["photos", "photos/run/deep", "photos/../photos/run"] {
+        let refused = scene.command(&scene.path(out), 1, &[]).output().unwrap();
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{out}: {said}");
+        assert!(said.contains("lies in the folder of photos"), "{out}: {said}");
+    }
+    assert!(!scene.photos.join("run").exists() && !scene.photos.join(".hardy").exists());
+}
+
+/// A list says where photos are, not what they show.
+#[test]
+fn photos_of_a_list_are_read_again() {
+    let scene = Scene::new();
+    let mut lines = String::new();
+    for side in ["train", "val"] {
+        for class in fs::read_dir(scene.photos.join(side)).unwrap() {
+            let class = class.unwrap().file_name().into_string().unwrap();
+            for photo in fs::read_dir(scene.photos.join(side).join(&class)).unwrap() {
+                let photo = photo.unwrap().file_name().into_string().unwrap();
+                lines += &format!("photos/{side}/{class}/{photo}\t{class}\t{side}\n");
+            }
+        }
+    }
+    let list = scene.path("list.tsv");
+    fs::write(&list, lines).unwrap();
+    let photo = scene.photos.join("train/daisy/daisy-00000.jpg");
+    let sound = fs::read(&photo).unwrap();
+    fs::write(&photo, "no photo").unwrap();
+    let once =
+        || scene.on(&list, &scene.path("out"), 2, &["train.rounds=1", "data.quarantine_limit=0"]).output().unwrap();
+    let refused = once();
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    fs::write(&photo, sound).unwrap();
+    let mended = once();
+    assert!(mended.status.success(), "{}", text(&mended.stderr));
+}
+
 /// An archive is known by what it is, not by where it was unpacked.
 #[test]
 fn another_archive_is_another_run() {
@@ -115,14 +167,7 @@ fn another_archive_is_another_run() {
     fs::remove_file(scene.photos.join("train/roses/roses-00000.jpg")).unwrap();
     let second = archive("second.tgz", &scene.photos);
     let out = scene.path("out");
-    let run = |data: &Path| {
-        let mut command = crate::scene::program();
-        command.arg("run").arg("--data").arg(data).arg("--out").arg(&out).args(["--workers", "2"]);
-        for setting in crate::scene::SMALL.iter().chain(&["train.rounds=1"]) {
-            command.args(["--set", setting]);
-        }
-        command.output().unwrap()
-    };
+    let run = |data: &Path| scene.on(data, &out, 2, &["train.rounds=1"]).output().unwrap();
     let ended = run(&first);
     assert!(ended.status.success(), "{}", text(&ended.stderr));
     let again = run(&first);
@@ -171,8 +216,8 @@ fn photos_of_all_kinds_are_used_or_set_aside_with_a_reason() {
     for name in used {
         fs::copy(samples.join(name), class.join(name)).unwrap();
     }
-    for odd in ["a b.png", "ü 花.png", "two\nlines.png"] {
-        fs::copy(samples.join("palette.png"), class.join(odd)).unwrap();
+    for (odd, photo) in [("a b.png", "palette.png"), ("ü 花.png", "rgb.png"), ("two\nlines.png", "grey.png")] {
+        fs::copy(samples.join(photo), class.join(odd)).unwrap();
     }
     let whole = fs::read(samples.join("rgb.jpg")).unwrap();
     fs::write(class.join("truncated.jpg"), &whole[..whole.len() / 2]).unwrap();
@@ -198,14 +243,13 @@ fn photos_of_all_kinds_are_used_or_set_aside_with_a_reason() {
         assert!(found["reason"].as_str().unwrap().contains(reason), "{found}");
     }
     assert_eq!(aside.len(), 4, "all others can be used: {aside:?}");
-    // Three names of the same bytes are one photo.
     let counts = report["splits"].as_array().unwrap();
     let tulips: u64 = counts
         .iter()
         .filter(|s| s["split"] == "train" || s["split"] == "held")
         .map(|s| s["per_class"][4].as_u64().unwrap())
         .sum();
-    assert_eq!(tulips, 20 + used.len() as u64 + 1);
+    assert_eq!(tulips, 20 + used.len() as u64 + 3, "those with odd names, too");
 }
 
 #[test]

@@ -26,6 +26,13 @@ pub struct Request {
     pub extension: Extension,
 }
 
+impl Default for Request {
+    /// A small set, split.
+    fn default() -> Self {
+        Self { train: 100, val: 25, size: 128, seed: 2026, extension: Extension::Jpg }
+    }
+}
+
 /// Draws `request` into the folder `out`, which must be empty or not exist; `progress` is called
 /// after each picture. Picture number n of a class and side is the same whatever the counts.
 ///
