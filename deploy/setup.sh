@@ -30,10 +30,13 @@ as_root() {
 }
 
 need() { # need COMMAND PACKAGE: install PACKAGE when COMMAND is missing
-  command -v "$1" >/dev/null && return
-  say "installing $2 (for $1)"
+  command -v "$1" >/dev/null || install "$2"
+}
+
+install() {
+  say "installing $1"
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null
 }
 
 need cargo cargo
@@ -47,6 +50,12 @@ tests() {
   need chromium chromium
   need openssl openssl
   need curl curl
+  [ -e /usr/share/zoneinfo/Europe/Berlin ] || install tzdata
+  # Images are tried as root alone.
+  if [ "$(id -u)" -eq 0 ]; then
+    need buildah buildah
+    need debootstrap debootstrap
+  fi
   [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || install_stopped rabbitmq-server rabbitmq-server
   command -v promtool >/dev/null || install_stopped prometheus prometheus
   python_packages .deps/python tests/python/requirements-test.txt
@@ -58,7 +67,7 @@ python_packages() { # python_packages FOLDER REQUIREMENTS: a virtual environment
   cmp -s "$requirements" "$folder/requirements.txt" && return
   say "installing the Python packages of $requirements"
   rm -rf "$folder"
-  python3 -m venv "$folder" 2>/dev/null || { rm -rf "$folder"; install_venv; python3 -m venv "$folder"; }
+  python3 -m venv "$folder" 2>/dev/null || { rm -rf "$folder"; install python3-venv; python3 -m venv "$folder"; }
   "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
   cp "$requirements" "$folder/requirements.txt"
 }
@@ -78,12 +87,6 @@ install_stopped() { # install_stopped PACKAGE SERVICE
   [ -z "$ours" ] || as_root rm -f "$policy"
   if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet "$2"; fi
   return "$result"
-}
-
-install_venv() {
-  say "installing python3-venv"
-  as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
 }
 
 [ "${1:-}" = tests ] && tests

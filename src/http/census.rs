@@ -99,7 +99,7 @@ impl Census {
 
     /// Reads the report of the training job that was done last, once.
     async fn results(&self, ends: &Ends, all: &[Arc<Status>], metrics: &CoordinatorMetrics) -> Result<()> {
-        let done = all.iter().filter(|s| s.state == State::Done && !s.rounds.is_empty());
+        let done = telling(all).filter(|s| s.state == State::Done && !s.rounds.is_empty());
         let done = done.max_by(|a, b| a.updated.cmp(&b.updated));
         let Some(status) = done else { return Ok(()) };
         let id = (status.job.clone(), status.updated.clone());
@@ -119,9 +119,16 @@ impl Census {
     }
 }
 
+/// The jobs that figures of success and accuracy are about: nights, where there are any. Whatever else is tried on the
+/// same cluster must neither hide that they fail nor look like their model.
+fn telling(all: &[Arc<Status>]) -> impl Iterator<Item = &Arc<Status>> {
+    let nights = all.iter().any(|status| status.night.is_some());
+    all.iter().filter(move |status| status.night.is_some() || !nights)
+}
+
 /// When the last success ended, in seconds after 1970.
 fn last_success(all: &[Arc<Status>]) -> Option<i64> {
-    let good = all.iter().filter(|status| succeeded(status));
+    let good = telling(all).filter(|status| succeeded(status));
     let ended = good.filter_map(|status| status.updated.parse::<jiff::Timestamp>().ok());
     ended.max().map(|at| at.as_second())
 }
@@ -177,10 +184,23 @@ mod tests {
             ("a night whose model was rejected", done(late, 2, Some(Happening::Rejected)), false),
             ("a night that failed", done(late, 2, Some(Happening::Failed)), false),
         ] {
-            let found = last_success(&[Arc::new(last), Arc::new(done(early, 2, None))]);
+            let before = done(early, 2, last.night.is_some().then_some(Happening::Promoted));
+            let found = last_success(&[Arc::new(last), Arc::new(before)]);
             let wanted = if counts { late } else { early };
             assert_eq!(found, Some(wanted.parse::<jiff::Timestamp>().unwrap().as_second()), "{what}");
         }
         assert_eq!(last_success(&[Arc::new(done(late, 0, None))]), None);
+    }
+
+    #[test]
+    fn where_there_are_nights_no_other_job_speaks_for_them() {
+        let night = Arc::new(done("2026-01-01T00:00:00Z", 2, Some(Happening::Promoted)));
+        let rejected = Arc::new(done("2026-01-02T00:00:00Z", 2, Some(Happening::Rejected)));
+        let other = Arc::new(done("2026-01-03T00:00:00Z", 2, None));
+        let first = night.updated.parse::<jiff::Timestamp>().unwrap().as_second();
+        assert_eq!(last_success(&[night.clone(), rejected.clone(), other.clone()]), Some(first));
+        assert_eq!(last_success(&[rejected.clone(), other.clone()]), None);
+        let all = [night, rejected.clone(), other];
+        assert_eq!(telling(&all).last(), Some(&rejected));
     }
 }

@@ -103,7 +103,7 @@ impl CoordinatorMetrics {
         r.register("hardy_jobs", "Jobs on the store by state", self.jobs.clone());
         r.register(
             "hardy_job_accuracy_ratio",
-            "Accuracy of the job that was done last; epsilon on the pixel scale",
+            "Accuracy of the night or training job that was done last; epsilon on the pixel scale",
             self.accuracy.clone(),
         );
         r.register(
@@ -117,6 +117,13 @@ impl CoordinatorMetrics {
             "When the version of a model that is current became so",
             self.promoted.clone(),
         );
+    }
+
+    /// Tasks of this kind are handed out: what may go wrong with them is counted from 0, for whoever asks how a count rose.
+    pub fn expect(&self, kind: &'static str) {
+        for outcome in ["failed", "declined", "lost", "buried"] {
+            self.tasks.expect(kind, outcome);
+        }
     }
 
     /// A task is done.
@@ -333,6 +340,7 @@ mod tests {
     #[test]
     fn tasks_are_counted_by_kind_and_outcome() {
         let metrics = CoordinatorMetrics::default();
+        metrics.expect("train");
         metrics.done("train", 3.0);
         metrics.done("train", 4000.0);
         metrics.missed("train", "failed");
@@ -342,6 +350,7 @@ mod tests {
         for line in [
             "hardy_tasks_total{kind=\"train\",outcome=\"done\"} 2",
             "hardy_tasks_total{kind=\"train\",outcome=\"failed\"} 1",
+            "hardy_tasks_total{kind=\"train\",outcome=\"declined\"} 0",
             "hardy_task_duration_seconds_count{kind=\"train\"} 2",
             "hardy_images_total{stage=\"guard\"} 12",
             "hardy_task_retries_total 1",

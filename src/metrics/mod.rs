@@ -64,6 +64,10 @@ impl Default for Tasks {
 }
 
 impl Tasks {
+    fn expect(&self, kind: &'static str, outcome: &'static str) {
+        drop(self.outcomes.get_or_create(&OutcomeLabels { kind, outcome }));
+    }
+
     fn ended(&self, kind: &'static str, outcome: &'static str) {
         self.outcomes.get_or_create(&OutcomeLabels { kind, outcome }).inc();
     }

@@ -63,6 +63,24 @@ fn a_cluster_brings_the_bytes_of_hardy_run_and_answers_every_command() {
     assert!(!said.contains("s3cret"), "{said}");
 }
 
+/// Whenever its run starts, and wherever the machine is.
+#[test]
+fn a_night_bears_the_date_of_its_schedule_in_its_own_time_zone() {
+    let cluster = Cluster::start();
+    // The 21st at 23:30 UTC, in minutes as Kubernetes names a CronJob's run.
+    let scheduled = "night-hardy-nightly-29921730";
+    for (zone, date) in
+        [("Etc/UTC", "21"), ("Europe/Berlin", "22"), ("America/New_York", "21"), ("Pacific/Auckland", "22")]
+    {
+        let place = zone.replace('/', "-");
+        let name = format!("{place}-{{date}}");
+        let mut submit = cluster.hardy(&["submit", "--rehearse", "1", "--name", &name]);
+        let output = submit.env("TZ", zone).env("HARDY_SCHEDULED", scheduled).output().unwrap();
+        let (said, error) = (small::text(&output.stdout), small::text(&output.stderr));
+        assert_eq!(said.trim(), format!("{place}-2026-11-{date}"), "{error}");
+    }
+}
+
 #[test]
 fn a_job_of_attacks_brings_the_pictures_of_hardy_attack() {
     let mut cluster = Cluster::start();

@@ -156,10 +156,13 @@ class SeaweedFs:
     def endpoint(self):
         return f"http://127.0.0.1:{self.ports['s3.port']}"
 
+    @property
+    def master(self):
+        return f"127.0.0.1:{self.ports['master.port']}.{self.ports['master.port.grpc']}"
+
     def bucket(self, name):
-        master = f"-master=127.0.0.1:{self.ports['master.port']}.{self.ports['master.port.grpc']}"
         said = subprocess.run(
-            [self.program, "shell", master], input=f"s3.bucket.create -name {name}\n", cwd=self.folder, text=True,
+            [self.program, "shell", f"-master={self.master}"], input=f"s3.bucket.create -name {name}\n", cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         ).stdout  # fmt: skip
         if "create bucket under" not in said:

@@ -83,7 +83,7 @@ def test_a_typo_is_refused(typo):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ("worker: {terminationGracePeriodSeconds: 600}", "must be more than config.worker.grace, 600"),
+        ("worker: {terminationGracePeriodSeconds: 540}", "must be more than config.worker.grace, 540"),
         ("{config: {worker: {count: 0}}, worker: {resources: {limits: {cpu: 4}}}}", "autoscaling.tasksPerReplica"),
         ("{config: {worker: {count: 0}}, autoscaling: {mode: fixed}}", "worker.resources.limits.cpu"),
         ("config: {worker: {idle: 60}}", "config.worker.idle"),

@@ -31,9 +31,9 @@ class Cluster:
         }
         self.serving = {}
 
-    def start(self, what, name, *more):
+    def start(self, what, name, *more, **env):
         command = [self.hardy, what, "--name", name, *more]
-        self.serving[name] = self.processes.start(name, command, env=self.sending)
+        self.serving[name] = self.processes.start(name, command, env=self.sending | env)
 
     def until(self, what, holds):
         """Waits until `holds`, which gives what it was asked for; nobody may leave meanwhile without being told to."""
@@ -78,8 +78,9 @@ def spans(hardy):
             cluster.start("coordinator", "first")
             cluster.until("the lead", lambda: cluster.leads("first"))
             cluster.start("coordinator", "second")
-            for worker in WORKERS:
-                cluster.start("worker", worker, "--workers", "1")
+            # A quiet log takes nothing from the traces.
+            for worker, level in zip(WORKERS, ["info", "error"]):
+                cluster.start("worker", worker, "--workers", "1", HARDY_LOG=level)
             submitted = processes.start("submit", cluster.submit, env=cluster.env)
             cluster.until("half of the job", cluster.half_way)
             cluster.stop("first")

@@ -174,9 +174,22 @@ capabilities:
 {{- end }}
 {{- end }}
 
+{{/* The store's own port is known; the broker's is in a Secret. */}}
+{{- define "hardy.egressPorts" -}}
+{{- $ports := list }}
+{{- range .Values.networkPolicy.egressPorts }}
+{{- $ports = append $ports (int .) }}
+{{- end }}
+{{- $endpoint := dig "store" "endpoint" "" (.Values.config | default dict) | default "" }}
+{{- with regexFind ":[0-9]+/*$" $endpoint }}
+{{- $ports = append $ports (. | trimAll ":/" | int) }}
+{{- end }}
+{{- $ports | uniq | toJson }}
+{{- end }}
+
 {{- define "hardy.httpEnv" -}}
 - name: HARDY_HTTP__LISTEN
-  value: 0.0.0.0:9090
+  value: {{ printf "%s:9090" .Values.web.address | quote }}
 {{- end }}
 
 {{/* Of (name of the variable, Secret, key); nothing without a Secret. */}}

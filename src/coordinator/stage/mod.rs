@@ -147,6 +147,7 @@ impl Job {
             if let Some(success) = self.log.get(&id)? {
                 shown = pictures(&work, &success).map(|blob| (id.clone(), blob.clone())).or(shown);
             } else {
+                self.metrics.expect(work.kind());
                 open.insert(id.clone(), Open::new(work, needed));
             }
             ids.push(id);
