@@ -1,9 +1,16 @@
-//! Lets the programs and the tests find libtorch where it was at build time, and remembers its version.
+//! Lets the programs and the tests find libtorch where it was at build time, and remembers its version; has the test on
+//! ImageNet's photos run where `HARDY_IMAGENET_PHOTOS` names a folder with them.
 
 use std::path::Path;
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=HARDY_IMAGENET_PHOTOS");
+    println!("cargo:rustc-check-cfg=cfg(imagenet_photos)");
+    if let Some(folder) = std::env::var_os("HARDY_IMAGENET_PHOTOS").filter(|folder| Path::new(folder).is_dir()) {
+        println!("cargo:rustc-cfg=imagenet_photos");
+        println!("cargo:rustc-env=HARDY_IMAGENET_PHOTOS={}", folder.display());
+    }
     if std::env::var_os("CARGO_FEATURE_COMPUTE").is_none() {
         return;
     }

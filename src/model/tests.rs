@@ -112,9 +112,9 @@ fn imported_imagenet_weights_give_timms_logits() {
 
 /// What PyTorch sees is from `tests/python/imagenet_reference.py`.
 #[test]
-#[ignore = "needs the photos of ../shared/data/imagenet, which are no part of the project"]
+#[cfg_attr(not(imagenet_photos), ignore = "HARDY_IMAGENET_PHOTOS named no folder when this was compiled")]
 fn real_photos_are_classified_as_pytorch_does() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/imagenet");
+    let folder = PathBuf::from(option_env!("HARDY_IMAGENET_PHOTOS").unwrap());
     let (spec, weights) = load_model(Path::new("imagenet")).unwrap();
     let network = Network::load(&spec, &weights, Device::Cpu).unwrap();
     let limits = Layers::new().unwrap().resolve().unwrap().settings.data;

@@ -16,7 +16,7 @@ NOT_RUN = {
     "aws s3api": "needs a command line of its own, of which nothing else here has use",
     "make chaos": "compiles the tests; its short form is one of them, tests/cluster/chaos.rs",
     "make bench": "measures for half an hour, and fails for no reason that a test could name",
-    "make images": "compiles everything anew; test_images.py runs its short form",
+    "make images": "compiles everything anew; test_images.py runs its short form, as root",
     "docker": "needs a container engine; test_images.py checks Dockerfile and compose file, "
     "deploy/try_images.sh runs each line of the Dockerfile",
 }

@@ -26,6 +26,12 @@ def test_values_in_the_guide_render():
         assert read == set(named), "the Secrets that are made are those that are read"
 
 
+def test_values_in_the_readme_render():
+    [block] = blocks((ROOT / "README.md").read_text(), "yaml")
+    images = {spec["containers"][0]["image"] for _, _, spec in pods(render(yaml.safe_load(block)))}
+    assert images and all(image.startswith("registry.example.org/team/hardy-") for image in images)
+
+
 def test_secrets_are_made_before_the_chart_is_installed():
     for page in ("README.md", "docs/operating.md"):
         before = (ROOT / page).read_text().split("helm install")[0]
