@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::coordinator::{Coordinator, JobSpec, Observer};
+use crate::dataset::STAGED;
 use crate::error::{Context, Error, Kind, Result};
 use crate::health::Pulse;
 use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
@@ -21,9 +22,6 @@ use crate::worker::{Setup, Worker};
 
 /// How the names of caches begin.
 const CACHE: &str = "hardy-cache-";
-
-/// How the names begin of what a run that was killed leaves.
-const LEFT: [&str; 2] = [CACHE, crate::dataset::STAGED];
 
 /// A queue, a store and running workers.
 #[derive(Debug)]
@@ -37,12 +35,12 @@ pub struct Home {
     _cache: tempfile::TempDir,
 }
 
-/// What a run that was killed left in `folder`, which this process has locked.
-fn clean(folder: &Path) -> Result<()> {
+/// Removes the folders that a run that was killed left in `folder`, which this process has locked, by how their names begin.
+fn clean(folder: &Path, left: &str) -> Result<()> {
     let failed = || format!("{} cannot be rid of what an earlier run left", folder.display());
     for entry in std::fs::read_dir(folder).context(Kind::Storage, failed)? {
         let entry = entry.context(Kind::Storage, failed)?;
-        if LEFT.iter().any(|left| entry.file_name().to_string_lossy().starts_with(left)) {
+        if entry.file_name().to_string_lossy().starts_with(left) {
             std::fs::remove_dir_all(entry.path()).context(Kind::Storage, failed)?;
         }
     }
@@ -50,17 +48,18 @@ fn clean(folder: &Path) -> Result<()> {
 }
 
 impl Home {
-    /// Starts `workers` workers on a store in `folder`, which this process has locked.
+    /// Starts `workers` workers on a store in `folder`, which is all theirs and which this process has locked.
     pub fn open(folder: &Path, workers: usize, settings: &Settings) -> Result<Self> {
         let store = LocalStore::create(folder)?;
         store.discard_unfinished()?;
+        clean(folder, STAGED)?;
         Self::over(Arc::new(store), folder, workers, settings)
     }
 
     /// Starts `workers` workers on `store`, with their caches in `folder`, which this process has locked.
     pub fn over(store: Arc<dyn Store>, folder: &Path, workers: usize, settings: &Settings) -> Result<Self> {
         let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(settings.queue.delivery_limit));
-        clean(folder)?;
+        clean(folder, CACHE)?;
         let cache = tempfile::Builder::new()
             .prefix(CACHE)
             .tempdir_in(folder)

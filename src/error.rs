@@ -1,7 +1,7 @@
 //! The one error type: a kind that decides the exit code, and a sentence for a person.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::{fmt, io};
 
 /// Shorthand for results with Hardy's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -90,6 +90,19 @@ impl Error {
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether it comes of a local disk that has no room.
+    pub fn is_full_disk(&self) -> bool {
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+            if matches!(io, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            next = cause.source();
+        }
+        false
     }
 
     /// The message and its causes on one line, `a: b: c`.

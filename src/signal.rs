@@ -1,6 +1,5 @@
 //! Being told to stop.
 
-use std::io::Write;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -52,10 +51,8 @@ fn listen() {
 }
 
 /// Ends the process at once. A thread may still be computing for a task that was given up; libtorch's destructors must
-/// not run beside it.
+/// not run beside it. Nothing is flushed: another thread may hold stdout.
 pub fn leave(code: u8) -> ! {
-    // Nobody is left to be told when the pipe is closed.
-    let _ = std::io::stdout().flush();
     // SAFETY: _exit has no preconditions.
     #[cfg(feature = "compute")]
     #[allow(unsafe_code)]

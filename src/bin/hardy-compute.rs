@@ -1,5 +1,7 @@
 //! The part of Hardy that computes: parses, runs, and turns an error into a message and an exit code.
 
+use std::io::Write;
+
 use clap::Parser;
 use hardy::cli::{Cli, explain};
 use hardy::leave;
@@ -13,5 +15,7 @@ fn main() {
             e.kind().exit_code()
         }
     };
+    // Nobody is left to be told when the pipe is closed.
+    let _ = std::io::stdout().flush();
     leave(code)
 }

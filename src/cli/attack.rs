@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::meter::{Meter, Unit};
 use super::model::{ScriptArgs, surrogate};
-use super::run::{JobArgs, Request, perform};
+use super::run::{JobArgs, Request, keep_apart, perform};
 use crate::attack::Attack;
 use crate::config::Settings;
 use crate::coordinator::Program;
@@ -87,6 +87,7 @@ pub(super) fn run(mut args: AttackArgs, as_json: bool, quiet: bool) -> Result<()
     }
     if args.photos.is_dir() {
         let out = args.out.ok_or_else(|| Error::usage("a folder of photos needs --out FOLDER for its results"))?;
+        keep_apart(&out, &args.photos)?;
         let mut request = Request::of(Program::Attack, settings, &args.photos, brought);
         request.models.surrogate = surrogate;
         perform(request, &out, as_json, quiet)?;

@@ -90,6 +90,9 @@ fn night(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
     let night = args.night.unwrap_or_else(tonight);
     let scratch = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
     let local = (!url.contains("://")).then(|| PathBuf::from(&url));
+    for folder in local.iter().chain(&args.out) {
+        keep_apart(folder, Path::new(&args.data))?;
+    }
     if let Some(folder) = &local {
         std::fs::create_dir_all(folder)
             .context(Kind::Storage, || format!("the store {} cannot be written", folder.display()))?;
@@ -141,11 +144,7 @@ fn photos(data: &str, store: Option<&Path>, quiet: bool) -> Result<String> {
             "{data} is no folder, and with a store in S3 there is no place to unpack it to at which an interrupted night \
              would find it again; unpack it, or have a cluster do the night: hardy submit --night"
         ))),
-        Some(store) => {
-            keep_apart(store, path)?;
-            source(path, store, quiet)
-        }
-        None => source(path, path, quiet),
+        _ => source(path, store.unwrap_or(path), quiet),
     }
 }
 

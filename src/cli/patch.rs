@@ -9,6 +9,7 @@ use serde_json::json;
 use super::SettingsArgs;
 use super::meter::{Meter, Unit};
 use super::model::ScriptArgs;
+use super::run::keep_apart;
 use crate::attack::patch::PatchSettings;
 use crate::config::Settings;
 use crate::dataset::{decode::decode, folder, view};
@@ -86,6 +87,7 @@ pub(super) fn run(args: PatchArgs, as_json: bool, quiet: bool) -> Result<()> {
         return Err(Error::model("the model hides its gradient, which a patch is trained along"));
     }
     let batch = settings.evaluate.batch;
+    keep_apart(&args.out, &args.photos)?;
     let (photos, small) = read(&args.photos, args.limit as usize, &settings, &brought)?;
     if small > 0 {
         eprintln!("hardy: {}", view::told_of_small(small));

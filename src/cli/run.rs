@@ -14,7 +14,7 @@ use super::model::{Contest, Models, ScriptArgs, place, sha256};
 use super::{SettingsArgs, cluster, weights};
 use crate::config::{JobKind, Layers, Settings};
 use crate::coordinator::{JobSpec, Program, export};
-use crate::dataset::{import, synth};
+use crate::dataset::{import, scan, synth};
 use crate::embedded::Home;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::{self, Brought};
@@ -119,6 +119,9 @@ pub(super) fn run(args: RunArgs, json: bool, quiet: bool) -> Result<()> {
         let kind = settings.job.kind;
         return Err(Error::usage(format!("job.kind = \"{kind}\" is for hardy submit; here it is hardy {kind}")));
     }
+    if let Some(photos) = &args.data {
+        keep_apart(&args.out, photos)?;
+    }
     let start = weights::starting(&settings)?;
     let bytes = start.as_ref().map(model::checkpoint::write).transpose()?;
     let models = Models { bytes, ..Models::default() };
@@ -141,6 +144,9 @@ pub(super) fn evaluate(args: EvaluateArgs, json: bool, quiet: bool) -> Result<()
     let settings = layers.resolve()?.settings;
     let brought = args.script.bring(&place(&settings, &args.model)?)?;
     let contest = Contest::of(&settings, &args.model, &brought.spec)?;
+    if let Some(out) = &args.out {
+        keep_apart(out, &args.data)?;
+    }
     let scratch = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
     let out = args.out.as_deref().unwrap_or(scratch.path());
     let mut request = Request::of(Program::Evaluate, settings, &args.data, brought);
@@ -150,6 +156,7 @@ pub(super) fn evaluate(args: EvaluateArgs, json: bool, quiet: bool) -> Result<()
 }
 
 pub(super) fn augment(args: AugmentArgs, json: bool, quiet: bool) -> Result<()> {
+    keep_apart(&args.out, &args.data)?;
     let brought = args.script.bring(&args.model)?;
     let settings = args.job.layers()?.resolve()?.settings;
     let request = Request::of(Program::Augment, settings, &args.data, brought);
@@ -189,9 +196,6 @@ impl<'a> Request<'a> {
 /// Runs or resumes the job of `request` in `out` and leaves its results there.
 pub(super) fn perform(request: Request, out: &Path, json: bool, quiet: bool) -> Result<()> {
     model::check_device(&request.settings.model)?;
-    if let Some(photos) = request.data {
-        keep_apart(out, photos)?;
-    }
     let home = out.join(".hardy");
     std::fs::create_dir_all(&home)
         .context(Kind::Storage, || format!("the output folder {} cannot be written", out.display()))?;
@@ -289,9 +293,11 @@ fn drawn(home: &Path, quiet: bool) -> Result<String> {
 pub(super) fn keep_apart(out: &Path, photos: &Path) -> Result<()> {
     let (Ok(whole), Ok(photos)) = (std::path::absolute(out), photos.canonicalize()) else { return Ok(()) };
     // What does not exist yet lies where the first folder above it does that exists.
-    let there = whole.ancestors().find_map(|folder| folder.canonicalize().ok());
-    match there {
-        Some(there) if photos.is_dir() && there.starts_with(&photos) => Err(Error::usage(format!(
+    let real = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let Some((above, real)) = real else { return Ok(()) };
+    let whole = real.join(whole.strip_prefix(above).unwrap_or(Path::new("")));
+    match whole.strip_prefix(&photos) {
+        Ok(inside) if photos.is_dir() && !scan::is_hidden(&inside.to_string_lossy()) => Err(Error::usage(format!(
             "{} lies in the folder of photos, {}: choose a place beside it",
             out.display(),
             photos.display()

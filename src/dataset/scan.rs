@@ -135,7 +135,7 @@ fn split_of(folder: &str) -> Option<Split> {
 }
 
 /// Whether the file at `path` is one that people do not see: no photo.
-pub(super) fn is_hidden(path: &str) -> bool {
+pub fn is_hidden(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 

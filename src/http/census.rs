@@ -85,9 +85,7 @@ impl Census {
             let Broker { waiting, dead, idle } = broker;
             metrics.seen(&Sight { waiting, dead, idle, busy, jobs });
             self.results(ends, &all, metrics).await?;
-            if let Some(ended) = last_success(&all) {
-                metrics.last_success(ended);
-            }
+            metrics.last_success(last_success(&all));
         }
         Ok(())
     }
@@ -101,7 +99,10 @@ impl Census {
     async fn results(&self, ends: &Ends, all: &[Arc<Status>], metrics: &CoordinatorMetrics) -> Result<()> {
         let done = telling(all).filter(|s| s.state == State::Done && !s.rounds.is_empty());
         let done = done.max_by(|a, b| a.updated.cmp(&b.updated));
-        let Some(status) = done else { return Ok(()) };
+        let Some(status) = done else {
+            metrics.last_results(None);
+            return Ok(());
+        };
         let id = (status.job.clone(), status.updated.clone());
         let mut last = self.last.lock().await;
         if last.as_ref() == Some(&id) {

@@ -201,9 +201,12 @@ impl CoordinatorMetrics {
         }
     }
 
-    /// The last success was `ended` seconds after 1970.
-    pub fn last_success(&self, ended: i64) {
-        self.success.get_or_create(&[]).set(ended);
+    /// The last success was `ended` seconds after 1970, if there was any.
+    pub fn last_success(&self, ended: Option<i64>) {
+        match ended {
+            Some(ended) => drop(self.success.get_or_create(&[]).set(ended)),
+            None => self.success.clear(),
+        }
     }
 
     /// Takes down what the histories of all models say.
@@ -278,7 +281,7 @@ mod tests {
         let waiting = vec![(Priority::High, 0), (Priority::Normal, 7)];
         metrics.seen(&Sight { waiting, dead: 1, idle: 2, busy: 5, jobs: [("running", 2)].into() });
         metrics.last_results(None);
-        metrics.last_success(1_790_000_000);
+        metrics.last_success(Some(1_790_000_000));
         let told = lines(&metrics);
         for line in [
             "hardy_leader 1",
@@ -294,6 +297,8 @@ mod tests {
         ] {
             assert!(told.iter().any(|l| l == line), "{line}: {told:#?}");
         }
+        metrics.last_success(None);
+        assert!(lines(&metrics).iter().all(|l| !l.contains("last_success")), "a night came, and it failed");
         metrics.lead(false);
         assert_eq!(lines(&metrics), ["hardy_task_retries_total 0", "hardy_leader 0"]);
     }

@@ -54,11 +54,7 @@ impl Cache {
         let path = self.folder.join(&blob.sha256);
         let known = self.lock().all().any(|b| b.sha256 == blob.sha256) && path.is_file();
         if !known {
-            match self.copy(store, blob).await {
-                // The disk may have room without what earlier tasks left.
-                Err(e) if e.kind() == Kind::Storage && self.make_room(0) => self.copy(store, blob).await?,
-                copied => copied?,
-            }
+            self.copy(store, blob).await?;
         }
         self.lock().note(blob);
         Ok(path)
@@ -87,7 +83,7 @@ impl Cache {
     }
 
     /// Removes what earlier tasks left while there are more bytes of it than `limit`; whether there was any to remove.
-    fn make_room(&self, limit: u64) -> bool {
+    pub(super) fn make_room(&self, limit: u64) -> bool {
         let mut kept = self.lock();
         let mut total: u64 = kept.earlier.iter().map(|b| b.size).sum();
         let mut removed = false;

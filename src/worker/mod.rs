@@ -310,7 +310,14 @@ impl Worker {
             thread: &self.thread,
             progress: self.progress.clone(),
         };
-        Ok(compute::perform(&attempt, &task.work).await?)
+        match compute::perform(&attempt, &task.work).await {
+            // There may be room for it without what earlier tasks left.
+            Err(e) if e.is_full_disk() && self.cache.make_room(0) => {
+                warn!("begins anew without what earlier tasks left in the cache: {}", e.chain());
+                Ok(compute::perform(&attempt, &task.work).await?)
+            }
+            ended => Ok(ended?),
+        }
     }
 
     /// Whether nobody waits for tasks of this job any more: it was cancelled, or failed.

@@ -1,5 +1,6 @@
 //! Kills and signals: nothing is lost, and hardly anything is done twice.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,22 +11,32 @@ use crate::scene::{Scene, attempts, outputs, report, text};
 
 /// Waits until at least `count` tasks have left something, or the process has ended.
 fn wait_for_attempts(child: &mut Child, out: &Path, count: usize) -> bool {
+    wait_until(child, || attempts_so_far(out).len() >= count)
+}
+
+/// Waits until `there`, or the process has ended.
+fn wait_until(child: &mut Child, there: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(120) {
         if child.try_wait().unwrap().is_some() {
             return false;
         }
-        let known = out.join(".hardy/jobs").exists()
-            && std::fs::read_dir(out.join(".hardy/jobs"))
-                .unwrap()
-                .next()
-                .is_some_and(|job| job.unwrap().path().join("attempts").exists());
-        if known && attempts(out).len() >= count {
+        if there() {
             return true;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     panic!("the job came to a standstill");
+}
+
+/// Those of a job that may not have begun.
+fn attempts_so_far(out: &Path) -> BTreeMap<String, usize> {
+    let known = out.join(".hardy/jobs").exists()
+        && std::fs::read_dir(out.join(".hardy/jobs"))
+            .unwrap()
+            .next()
+            .is_some_and(|job| job.unwrap().path().join("attempts").exists());
+    if known { attempts(out) } else { BTreeMap::new() }
 }
 
 #[test]
@@ -82,10 +93,14 @@ fn outer_steps_go_on_where_they_were() {
     let merges = outputs(&calm).keys().filter(|name| name.ends_with("-merge/outer")).count();
     assert_eq!(merges, 4, "one for each round: {:?}", outputs(&calm).keys());
     let mut child = scene.command(&cut, 2, &nesterov).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let before_the_last_merge = attempts(&calm).len() / 2;
-    assert!(wait_for_attempts(&mut child, &cut, before_the_last_merge));
+    let merged = |round: u32| {
+        let merge = format!("train-r{round:04}-0-merge");
+        attempts_so_far(&cut).contains_key(&merge)
+    };
+    wait_until(&mut child, || merged(0));
     child.kill().unwrap();
     child.wait().unwrap();
+    assert!(merged(0) && !merged(2), "killed between two outer steps");
     scene.run(&cut, 2, &nesterov);
     assert_eq!(outputs(&cut), outputs(&calm));
     scene.run(&plain, 2, &rounds);

@@ -121,7 +121,16 @@ fn an_output_folder_among_the_photos_is_refused() {
         assert_eq!(refused.status.code(), Some(2), "{out}: {said}");
         assert!(said.contains("lies in the folder of photos"), "{out}: {said}");
     }
-    assert!(!scene.photos.join("run").exists() && !scene.photos.join(".hardy").exists());
+    let (photos, models) = (scene.photos.to_str().unwrap(), scene.path("models"));
+    for (store, out) in [("photos/models", "new"), ("models", "photos/new")] {
+        let [store, out] = [store, out].map(|place| scene.path(place).to_str().unwrap().to_string());
+        let refused = hardy(&["nightly", "run", "--data", photos, "--store", &store, "--out", &out]);
+        let said = text(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains("lies in the folder of photos"), "{said}");
+    }
+    assert!(!models.exists());
+    let left: Vec<_> = fs::read_dir(&scene.photos).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing was made: {left:?}");
 }
 
 /// A list says where photos are, not what they show.

@@ -180,9 +180,10 @@ capabilities:
 {{- range .Values.networkPolicy.egressPorts }}
 {{- $ports = append $ports (int .) }}
 {{- end }}
-{{- $endpoint := dig "store" "endpoint" "" (.Values.config | default dict) | default "" }}
-{{- with regexFind ":[0-9]+/*$" $endpoint }}
+{{- range $settings := list .Values.config .Values.nightly.config }}
+{{- with regexFind ":[0-9]+/*$" (dig "store" "endpoint" "" ($settings | default dict) | default "") }}
 {{- $ports = append $ports (. | trimAll ":/" | int) }}
+{{- end }}
 {{- end }}
 {{- $ports | uniq | toJson }}
 {{- end }}
