@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::health::Pulse;
 use crate::metrics::{CoordinatorMetrics, WorkerMetrics};
 use crate::queue::{MemoryQueue, Queue};
-use crate::signal::{Orderly, interrupted};
+use crate::signal::Orderly;
 use crate::store::{LocalStore, Store};
 use crate::task::WorkerId;
 use crate::worker::{Setup, Worker};
@@ -95,14 +95,14 @@ impl Home {
             pulse: Pulse::default(),
             webhook: self.settings.webhook.clone(),
         };
-        let _orderly = Orderly::begin();
+        let orderly = Orderly::begin();
         let outcome = tokio::select! {
             outcome = coordinator.run(spec, observer) => outcome,
             ended = self.workers.join_next() => match ended {
                 Some(Ok(Err(e))) => Err(e),
                 _ => Err(Error::internal("a worker ended before its job did")),
             },
-            () = interrupted() => {
+            () = orderly.asked() => {
                 Err(Error::new(Kind::Interrupted, "interrupted; the same command goes on where this one stopped"))
             }
         };

@@ -4,6 +4,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::error::{Error, Kind, Result};
 
@@ -11,6 +12,8 @@ use crate::error::{Error, Kind, Result};
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 /// A signal came while there were any.
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// Tells of that.
+static NEWS: Notify = Notify::const_new();
 
 /// Work that ends in order: while there is any, a first signal only makes [`check`] fail. Any other ends the process.
 #[derive(Debug)]
@@ -23,6 +26,16 @@ impl Orderly {
         UNDER_WAY.fetch_add(1, Ordering::SeqCst);
         LISTENER.call_once(listen);
         Self(())
+    }
+
+    /// Waits for a first signal. Only the listener hears it: were it heard here too, this work could be over before the
+    /// listener has its turn, and the same signal would end the process without a word.
+    #[cfg(feature = "compute")]
+    pub(crate) async fn asked(&self) {
+        let news = NEWS.notified();
+        if !ASKED.load(Ordering::SeqCst) {
+            news.await;
+        }
     }
 }
 
@@ -46,6 +59,7 @@ fn listen() {
             if UNDER_WAY.load(Ordering::SeqCst) == 0 || ASKED.swap(true, Ordering::SeqCst) {
                 leave(Kind::Interrupted.exit_code());
             }
+            NEWS.notify_waiters();
         }
     });
 }
