@@ -44,9 +44,11 @@ pub(super) fn run(args: CoordinatorArgs) -> Result<()> {
             cluster::serve_http(listener, router);
             tokio::spawn(async move { site.count().await });
         }
+        // One and the same from here on, so that no signal falls between two of them.
+        let mut told = Box::pin(interrupted());
         let (store, queue) = tokio::select! {
             ends = cluster::stay(&settings) => ends?,
-            () = interrupted() => return Ok(()),
+            () = &mut told => return Ok(()),
         };
         health.connected(&store, &queue);
         let pulse = health.pulse("the coordinator");
@@ -55,7 +57,7 @@ pub(super) fn run(args: CoordinatorArgs) -> Result<()> {
         let stop = CancellationToken::new();
         tokio::select! {
             outcome = coordinator.serve(stop.clone()) => outcome,
-            () = interrupted() => {
+            () = told => {
                 info!("told to stop; another coordinator goes on");
                 Ok(())
             }

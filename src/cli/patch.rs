@@ -165,7 +165,7 @@ fn clear(out: &Path) -> Result<()> {
 fn read(folder: &Path, limit: usize, settings: &Settings, brought: &Brought) -> Result<(Photos, u64)> {
     let (mut photos, mut small) = (Photos::default(), 0);
     let size = brought.spec.input_size();
-    for (name, _) in folder::list(folder)? {
+    for (name, _) in folder::visible(folder)? {
         if photos.views.len() == limit {
             break;
         }

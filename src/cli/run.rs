@@ -1,7 +1,7 @@
 //! `hardy run`, `hardy evaluate`, `hardy augment`: a job in this process.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use futures_util::TryStreamExt;
@@ -19,6 +19,7 @@ use crate::embedded::Home;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::{self, Brought};
 use crate::report::{Report, headline};
+use crate::signal;
 use crate::store::{Key, Store};
 use crate::task::JobId;
 
@@ -295,7 +296,15 @@ pub(super) fn keep_apart(out: &Path, photos: &Path) -> Result<()> {
     // What does not exist yet lies where the first folder above it does that exists.
     let real = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     let Some((above, real)) = real else { return Ok(()) };
-    let whole = real.join(whole.strip_prefix(above).unwrap_or(Path::new("")));
+    // Where nothing is yet, nothing leads elsewhere.
+    let rest = whole.strip_prefix(above).unwrap_or(Path::new(""));
+    let whole = rest.components().fold(real, |mut whole, part| {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+        whole
+    });
     match whole.strip_prefix(&photos) {
         Ok(inside) if photos.is_dir() && !scan::is_hidden(&inside.to_string_lossy()) => Err(Error::usage(format!(
             "{} lies in the folder of photos, {}: choose a place beside it",
@@ -323,6 +332,7 @@ pub(super) fn source(data: &Path, home: &Path, quiet: bool) -> Result<String> {
         }
         if !unpacked.is_dir() {
             import::import(&whole, &unpacked, Meter::importing(quiet))?;
+            signal::check()?;
         }
         unpacked
     };

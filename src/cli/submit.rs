@@ -23,6 +23,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::jobs::{self, Jobs};
 use crate::lab::Plan;
 use crate::model;
+use crate::signal;
 use crate::store::{Key, LocalStore, Store};
 use crate::task::{JobId, VersionId};
 
@@ -178,6 +179,7 @@ impl Photos {
         let unpacked = tempfile::tempdir().context(Kind::Storage, || "no temporary folder can be made".into())?;
         let folder = unpacked.path().join("photos");
         dataset::import::import(&whole, &folder, Meter::importing(quiet))?;
+        signal::check()?;
         Self::here(folder, Some(unpacked), quiet)
     }
 

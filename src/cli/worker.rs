@@ -60,9 +60,11 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
             cluster::serve_http(listener, http::probes(health.clone(), registry));
             tokio::spawn(watch_gpus(metrics.clone()));
         }
+        // One and the same from here on, so that no signal falls between two of them.
+        let mut told = Box::pin(interrupted());
         let (store, queue) = tokio::select! {
             ends = cluster::stay(&settings) => ends?,
-            () = interrupted() => return Ok(()),
+            () = &mut told => return Ok(()),
         };
         health.connected(&store, &queue);
         let (stop, grace) = (CancellationToken::new(), Duration::from_secs(settings.worker.grace));
@@ -85,7 +87,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<()> {
         info!(worker = %name, threads = count, "works");
         let stopping = stop.clone();
         tokio::spawn(async move {
-            interrupted().await;
+            told.await;
             info!("told to stop; finishing what is in progress");
             stopping.cancel();
         });

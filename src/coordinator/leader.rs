@@ -136,7 +136,7 @@ impl Coordinator {
             Err(e) if !e.kind().is_outage() => return self.unreadable(jobs, id, &e).await,
             spec => spec?,
         };
-        let board = Board::new(Status::waiting(id, &spec.created), &self.id);
+        let board = Board::new(Status::submitted(&spec), &self.id);
         let outcome = tokio::select! {
             outcome = self.perform(spec, board.observer(), inbox, cancel.clone()) => outcome?,
             () = board.keep_written(jobs) => Err(Error::internal("the board ended")),

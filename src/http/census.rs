@@ -44,8 +44,6 @@ pub(super) struct Broker {
 #[derive(Debug, Default)]
 pub(super) struct Census {
     broker: Mutex<Option<(Instant, Broker)>>,
-    /// The job whose results are among the figures.
-    last: Mutex<Option<(JobId, String)>>,
 }
 
 impl Census {
@@ -90,11 +88,6 @@ impl Census {
         Ok(())
     }
 
-    /// Another coordinator tells of the results from now on.
-    pub async fn forget(&self) {
-        *self.last.lock().await = None;
-    }
-
     /// Reads the report of the training job that was done last, once.
     async fn results(&self, ends: &Ends, all: &[Arc<Status>], metrics: &CoordinatorMetrics) -> Result<()> {
         let done = telling(all).filter(|s| s.state == State::Done && !s.rounds.is_empty());
@@ -103,9 +96,8 @@ impl Census {
             metrics.last_results(None);
             return Ok(());
         };
-        let id = (status.job.clone(), status.updated.clone());
-        let mut last = self.last.lock().await;
-        if last.as_ref() == Some(&id) {
+        let end = (status.job.clone(), status.updated.clone());
+        if metrics.tells_of(&end) {
             return Ok(());
         }
         let key = JobSpec::prefix(&status.job).join("result/report.json");
@@ -114,8 +106,7 @@ impl Census {
             Err(e) if e.kind() == crate::error::Kind::NotFound => None,
             Err(e) => return Err(e),
         };
-        metrics.last_results(report.as_ref());
-        *last = Some(id);
+        metrics.last_results(Some((end, report.as_ref())));
         Ok(())
     }
 }
@@ -123,8 +114,8 @@ impl Census {
 /// The jobs that figures of success and accuracy are about: nights, where there are any. Whatever else is tried on the
 /// same cluster must neither hide that they fail nor look like their model.
 fn telling(all: &[Arc<Status>]) -> impl Iterator<Item = &Arc<Status>> {
-    let nights = all.iter().any(|status| status.night.is_some());
-    all.iter().filter(move |status| status.night.is_some() || !nights)
+    let nights = all.iter().any(|status| status.is_night);
+    all.iter().filter(move |status| status.is_night || !nights)
 }
 
 /// When the last success ended, in seconds after 1970.
@@ -139,7 +130,7 @@ fn last_success(all: &[Arc<Status>]) -> Option<i64> {
 fn succeeded(status: &Status) -> bool {
     let good = match &status.night {
         Some(night) => matches!(night.outcome, Happening::Promoted | Happening::Skipped),
-        None => !status.rounds.is_empty(),
+        None => !status.is_night && !status.rounds.is_empty(),
     };
     status.state == State::Done && good
 }
@@ -168,8 +159,14 @@ mod tests {
         let mut status = Status::waiting(&"j".parse().unwrap(), updated);
         status.state = State::Done;
         status.rounds = vec![RoundRecord::for_tests(0); rounds];
+        status.is_night = night.is_some();
         status.night = night.map(|outcome| Outcome::for_tests("2026-01-02", outcome));
         status
+    }
+
+    /// A night that came to no outcome.
+    fn failed(updated: &str) -> Status {
+        Status { state: State::Failed, is_night: true, ..done(updated, 2, None) }
     }
 
     #[test]
@@ -183,9 +180,9 @@ mod tests {
             ("a night whose model was promoted", done(late, 2, Some(Happening::Promoted)), true),
             ("a night without new photos", done(late, 0, Some(Happening::Skipped)), true),
             ("a night whose model was rejected", done(late, 2, Some(Happening::Rejected)), false),
-            ("a night that failed", done(late, 2, Some(Happening::Failed)), false),
+            ("a night that failed", failed(late), false),
         ] {
-            let before = done(early, 2, last.night.is_some().then_some(Happening::Promoted));
+            let before = done(early, 2, last.is_night.then_some(Happening::Promoted));
             let found = last_success(&[Arc::new(last), Arc::new(before)]);
             let wanted = if counts { late } else { early };
             assert_eq!(found, Some(wanted.parse::<jiff::Timestamp>().unwrap().as_second()), "{what}");
@@ -201,6 +198,7 @@ mod tests {
         let first = night.updated.parse::<jiff::Timestamp>().unwrap().as_second();
         assert_eq!(last_success(&[night.clone(), rejected.clone(), other.clone()]), Some(first));
         assert_eq!(last_success(&[rejected.clone(), other.clone()]), None);
+        assert_eq!(last_success(&[failed("2026-01-01T00:00:00Z").into(), other.clone()]), None);
         let all = [night, rejected.clone(), other];
         assert_eq!(telling(&all).last(), Some(&rejected));
     }

@@ -73,7 +73,8 @@ impl Site {
         loop {
             tokio::time::sleep(COUNT).await;
             if !self.metrics.leads() {
-                self.census.forget().await;
+                // What was found while the lead was lost.
+                self.metrics.forget();
                 continue;
             }
             let Ok(ends) = self.ends() else { continue };

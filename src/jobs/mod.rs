@@ -110,9 +110,7 @@ impl Jobs {
         }
         match self.store.get_json(&status_key(job), LIMIT).await {
             // A damaged one is written anew as soon as a coordinator runs the job.
-            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Data) => {
-                Ok(Status::waiting(job, &self.spec(job).await?.created))
-            }
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Data) => Ok(Status::submitted(&self.spec(job).await?)),
             known => known,
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::coordinator::{Outcome, now};
+use crate::coordinator::{JobSpec, Outcome, now};
 use crate::error::Error;
 use crate::report::{GuardEvent, LeftOut, RoundRecord};
 use crate::store::Blob;
@@ -115,7 +115,10 @@ pub struct Status {
     /// The newest pictures, the newest last.
     #[serde(default)]
     pub pictures: Vec<Pictures>,
-    /// How the night ended, where it is one.
+    /// Whether it is a night's retraining.
+    #[serde(default)]
+    pub is_night: bool,
+    /// How the night ended, once it has come to an outcome.
     #[serde(default)]
     pub night: Option<Outcome>,
     /// Why it failed, and the exit code of that.
@@ -146,9 +149,15 @@ impl Status {
             rounds: Vec::new(),
             guard: Vec::new(),
             pictures: Vec::new(),
+            is_night: false,
             night: None,
             error: None,
         }
+    }
+
+    /// A job as it was submitted.
+    pub(crate) fn submitted(spec: &JobSpec) -> Self {
+        Self { is_night: spec.night.is_some(), ..Self::waiting(&spec.id, &spec.created) }
     }
 
     /// A job that ended before anything could be known of it.

@@ -66,7 +66,11 @@ pub struct CoordinatorMetrics {
     decisions: Family<DecisionLabels, Counter>,
     promoted: Family<ModelLabel, Gauge>,
     in_flight: Arc<Mutex<BTreeMap<JobId, (Priority, u64)>>>,
+    told: Arc<Mutex<Option<End>>>,
 }
+
+/// A job and when it ended.
+pub(crate) type End = (JobId, String);
 
 /// What is seen of the cluster from outside its jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,15 +155,15 @@ impl CoordinatorMetrics {
     /// So many tasks of `job` are in progress.
     pub fn in_flight(&self, job: &JobId, priority: Priority, tasks: u64) {
         match tasks {
-            0 => drop(self.lock().remove(job)),
-            some => drop(self.lock().insert(job.clone(), (priority, some))),
+            0 => drop(lock(&self.in_flight).remove(job)),
+            some => drop(lock(&self.in_flight).insert(job.clone(), (priority, some))),
         }
     }
 
     /// Whether this coordinator leads. What only a leader knows is forgotten with the lead.
     pub fn lead(&self, leads: bool) {
         self.leader.set(leads.into());
-        self.lock().clear();
+        lock(&self.in_flight).clear();
         if !leads {
             self.forget();
         }
@@ -172,7 +176,7 @@ impl CoordinatorMetrics {
 
     /// Takes down what was seen.
     pub fn seen(&self, sight: &Sight) {
-        let flying = self.lock().clone();
+        let flying = lock(&self.in_flight).clone();
         for (priority, waiting) in &sight.waiting {
             let queue = queue_name(*priority);
             let unacked: u64 = flying.values().filter(|(p, _)| p == priority).map(|(_, n)| n).sum();
@@ -188,10 +192,17 @@ impl CoordinatorMetrics {
         }
     }
 
-    /// Takes down the results of the training job that was done last.
-    pub fn last_results(&self, report: Option<&Report>) {
+    /// Whether the results are those of this job.
+    pub(crate) fn tells_of(&self, end: &End) -> bool {
+        lock(&self.told).as_ref() == Some(end)
+    }
+
+    /// Takes down the results of the training job that was done last, if there was any and it left some.
+    pub(crate) fn last_results(&self, last: Option<(End, Option<&Report>)>) {
         self.accuracy.clear();
-        for found in report.map_or(&[][..], |r| &r.results) {
+        let (end, report) = last.unzip();
+        *lock(&self.told) = end;
+        for found in report.flatten().map_or(&[][..], |r| &r.results) {
             let labels = ConditionLabels {
                 model: found.model.clone(),
                 attack: found.attack.clone(),
@@ -228,7 +239,9 @@ impl CoordinatorMetrics {
         }
     }
 
-    fn forget(&self) {
+    /// Another coordinator tells of the cluster from now on.
+    pub(crate) fn forget(&self) {
+        *lock(&self.told) = None;
         self.decisions.clear();
         self.promoted.clear();
         self.queues.clear();
@@ -239,10 +252,10 @@ impl CoordinatorMetrics {
         self.accuracy.clear();
         self.success.clear();
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, (Priority, u64)>> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The part of its name that tells a queue of tasks apart.
@@ -299,8 +312,12 @@ mod tests {
         }
         metrics.last_success(None);
         assert!(lines(&metrics).iter().all(|l| !l.contains("last_success")), "a night came, and it failed");
+        let end = ("night".parse().unwrap(), "2026-01-01T00:00:00Z".to_string());
+        metrics.last_results(Some((end.clone(), None)));
+        assert!(metrics.tells_of(&end));
         metrics.lead(false);
         assert_eq!(lines(&metrics), ["hardy_task_retries_total 0", "hardy_leader 0"]);
+        assert!(!metrics.tells_of(&end), "whoever leads again reads its report again");
     }
 
     #[test]

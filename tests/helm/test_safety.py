@@ -56,15 +56,20 @@ def test_traces_may_leave(objects):
 
 def test_the_store_may_be_asked():
     """At the port that the settings name, which nobody should have to say twice."""
-    for endpoint, port in (("http://minio.storage.svc:9000", 9000), ("https://s3.example.org:8443/", 8443)):
+    for endpoint, port in (
+        ("http://minio.storage.svc:9000", 9000),
+        ("https://s3.example.org:8443/", 8443),
+        ("http://[fd00::9]:9000/base/of:80", 9000),
+    ):
         for policy in ({}, {"egressPorts": [5672]}):
             objects = render({"config": {"store": {"endpoint": endpoint}}, "networkPolicy": policy})
             [policy] = [o for o in of(objects, "NetworkPolicy") if "Egress" in o["spec"]["policyTypes"]]
             ports = [p["port"] for p in policy["spec"]["egress"][0]["ports"] if p["protocol"] == "TCP"]
             assert ports.count(port) == 1 and {53, 5672} <= set(ports), ports
-    [policy] = [o for o in of(rendered("default"), "NetworkPolicy") if "Egress" in o["spec"]["policyTypes"]]
-    ports = [p["port"] for p in policy["spec"]["egress"][0]["ports"] if p["protocol"] == "TCP"]
-    assert ports == [53, 5353, 5671, 5672, 443, 80]
+    for objects in (rendered("default"), render({"config": {"store": {"endpoint": "http://[fd00::9]"}}})):
+        [policy] = [o for o in of(objects, "NetworkPolicy") if "Egress" in o["spec"]["policyTypes"]]
+        ports = [p["port"] for p in policy["spec"]["egress"][0]["ports"] if p["protocol"] == "TCP"]
+        assert ports == [53, 5353, 5671, 5672, 443, 80]
 
 
 def test_pods_listen_where_they_are_asked_to():

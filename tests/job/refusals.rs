@@ -115,7 +115,7 @@ fn a_set_with_nothing_to_measure_is_refused_before_anything_is_trained() {
 #[test]
 fn an_output_folder_among_the_photos_is_refused() {
     let scene = Scene::new();
-    for out in ["photos", "photos/run/deep", "photos/../photos/run"] {
+    for out in ["photos", "photos/run/deep", "photos/../photos/run", "photos/new/../run"] {
         let refused = scene.command(&scene.path(out), 1, &[]).output().unwrap();
         let said = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(2), "{out}: {said}");

@@ -181,8 +181,8 @@ capabilities:
 {{- $ports = append $ports (int .) }}
 {{- end }}
 {{- range $settings := list .Values.config .Values.nightly.config }}
-{{- with regexFind ":[0-9]+/*$" (dig "store" "endpoint" "" ($settings | default dict) | default "") }}
-{{- $ports = append $ports (. | trimAll ":/" | int) }}
+{{- with regexFind "^[a-zA-Z]+://[^/]*[^:/]:[0-9]+(/|$)" (dig "store" "endpoint" "" ($settings | default dict) | default "") }}
+{{- $ports = append $ports (regexFind "[0-9]+$" (trimSuffix "/" .) | int) }}
 {{- end }}
 {{- end }}
 {{- $ports | uniq | toJson }}
