@@ -114,7 +114,7 @@ fn imported_imagenet_weights_give_timms_logits() {
 #[test]
 #[cfg_attr(not(imagenet_photos), ignore = "HARDY_IMAGENET_PHOTOS named no folder when this was compiled")]
 fn real_photos_are_classified_as_pytorch_does() {
-    let folder = PathBuf::from(option_env!("HARDY_IMAGENET_PHOTOS").expect("HARDY_IMAGENET_PHOTOS, when compiled"));
+    let folder = PathBuf::from(std::env::var_os("HARDY_IMAGENET_PHOTOS").expect("HARDY_IMAGENET_PHOTOS"));
     let (spec, weights) = load_model(Path::new("imagenet")).unwrap();
     let network = Network::load(&spec, &weights, Device::Cpu).unwrap();
     let limits = Layers::new().unwrap().resolve().unwrap().settings.data;
