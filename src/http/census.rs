@@ -165,7 +165,7 @@ mod tests {
     }
 
     /// A night that came to no outcome.
-    fn failed(updated: &str) -> Status {
+    fn failed_night(updated: &str) -> Status {
         Status { state: State::Failed, is_night: true, ..done(updated, 2, None) }
     }
 
@@ -180,7 +180,7 @@ mod tests {
             ("a night whose model was promoted", done(late, 2, Some(Happening::Promoted)), true),
             ("a night without new photos", done(late, 0, Some(Happening::Skipped)), true),
             ("a night whose model was rejected", done(late, 2, Some(Happening::Rejected)), false),
-            ("a night that failed", failed(late), false),
+            ("a night that failed", failed_night(late), false),
         ] {
             let before = done(early, 2, last.is_night.then_some(Happening::Promoted));
             let found = last_success(&[Arc::new(last), Arc::new(before)]);
@@ -198,7 +198,7 @@ mod tests {
         let first = night.updated.parse::<jiff::Timestamp>().unwrap().as_second();
         assert_eq!(last_success(&[night.clone(), rejected.clone(), other.clone()]), Some(first));
         assert_eq!(last_success(&[rejected.clone(), other.clone()]), None);
-        assert_eq!(last_success(&[failed("2026-01-01T00:00:00Z").into(), other.clone()]), None);
+        assert_eq!(last_success(&[failed_night("2026-01-01T00:00:00Z").into(), other.clone()]), None);
         let all = [night, rejected.clone(), other];
         assert_eq!(telling(&all).last(), Some(&rejected));
     }
